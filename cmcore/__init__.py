@@ -1,0 +1,72 @@
+"""Consistency models written once against the Python Array API, run by PyTorch, JAX, tinygrad and NumPy.
+
+    import cmcore as cm
+
+    cm.use("torch")                                  # the default for calls that take no array
+    f = cm.ConsistencyFunction(net, cm.parametrization.Boundary(sigma_data=0.5))
+    x = cm.sampling.onestep(f, z)                    # one network evaluation
+
+See `cmcore.recipes` for the methods, `cmcore.backend` for what a framework supplies.
+"""
+
+from cmcore import (
+    architectures,
+    distances,
+    grids,
+    losses,
+    metrics,
+    oracles,
+    parametrization,
+    paths,
+    recipes,
+    sampling,
+    solvers,
+    weightings,
+)
+from cmcore.backend import (
+    available,
+    default,
+    describe,
+    load,
+    names,
+    namespace,
+    of,
+    register,
+    stop_gradient,
+    use,
+    using,
+)
+from cmcore.errors import Error
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import ConsistencyFunction
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "ConsistencyFunction",
+    "Error",
+    "Optimizer",
+    "architectures",
+    "available",
+    "default",
+    "describe",
+    "distances",
+    "grids",
+    "load",
+    "losses",
+    "metrics",
+    "names",
+    "namespace",
+    "of",
+    "oracles",
+    "parametrization",
+    "paths",
+    "recipes",
+    "register",
+    "sampling",
+    "solvers",
+    "stop_gradient",
+    "use",
+    "using",
+    "weightings",
+]

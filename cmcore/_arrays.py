@@ -1,0 +1,92 @@
+"""Shapes and checks shared by the mathematics; everything here looks at shapes and dtypes only, so it can be traced."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import array_api_compat
+import numpy as np
+
+from cmcore.backend import Array, default, namespace, of
+
+Time = Array | float
+"""A time, for a batch x of shape (B, ...): one number for all samples, or an array of shape () or (B,)."""
+
+
+def check_state(x: Array, name: str = "x") -> Any:
+    """Return the namespace of a batch of points, or raise a sentence: `TypeError` for what is no array of real floats."""
+    xp = namespace(x)
+    if not xp.isdtype(x.dtype, "real floating"):
+        raise TypeError(f"{name} must hold real floating-point numbers, got {x.dtype}.")
+    if x.ndim < 1:
+        raise ValueError(f"{name} must be a batch, of shape (B, ...), got a single number.")
+    return xp
+
+
+def check_same(x: Array, y: Array, names: str) -> None:
+    """Raise a sentence unless two arrays have the same shape and dtype."""
+    if tuple(x.shape) != tuple(y.shape):
+        raise ValueError(f"{names} must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}.")
+    if x.dtype != y.dtype:
+        raise TypeError(f"{names} must have the same dtype, got {x.dtype} and {y.dtype}.")
+
+
+def as_times(t: Time, x: Array, name: str = "t") -> Array:
+    """Return a time as an array (B,) of x's dtype and device; negative or NaN numbers and other shapes are errors."""
+    xp = namespace(x)
+    if isinstance(t, (int, float, np.floating, np.integer)):
+        if not (t >= 0 and math.isfinite(t)):
+            raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
+        return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
+    namespace(t, x)
+    if t.dtype != x.dtype:
+        raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}.")
+    if tuple(t.shape) not in ((), tuple(x.shape[:1])):
+        raise ValueError(
+            f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(t.shape)}."
+        )
+    return xp.broadcast_to(t, x.shape[:1])
+
+
+def per_sample(values: Array, x: Array) -> Array:
+    """Reshape (B,) values to (B, 1, ..., 1) so that they broadcast against x."""
+    return namespace(x).reshape(values, (x.shape[0],) + (1,) * (x.ndim - 1))
+
+
+def sum_samples(x: Array) -> Array:
+    """Sum over all axes but the first: (B, ...) -> (B,)."""
+    return x if x.ndim == 1 else namespace(x).sum(x, axis=tuple(range(1, x.ndim)))
+
+
+def mean_samples(x: Array) -> Array:
+    """Average over all axes but the first: (B, ...) -> (B,)."""
+    return x if x.ndim == 1 else namespace(x).mean(x, axis=tuple(range(1, x.ndim)))
+
+
+def device_of(x: Array) -> Any:
+    """Return the device to pass to creation functions so that their result lies beside x."""
+    return array_api_compat.device(x)
+
+
+def from_host(values: np.ndarray, like: Array | None = None) -> Array:
+    """Turn float64 host values into an array beside ``like``, in its dtype; without it, one of the default backend."""
+    if like is None:
+        return default().asarray(values.tolist())
+    xp = namespace(like)
+    return xp.asarray(values.astype(_dtype_name(like)), device=device_of(like))
+
+
+def to_host(values: Any, name: str) -> np.ndarray:
+    """Copy numbers, nested sequences or any framework's array to a float64 host array; NaN and infinity are errors."""
+    if not isinstance(values, (int, float, list, tuple, np.ndarray, np.generic)):
+        values = of(values).to_numpy(values)
+    host = np.array(values, dtype=np.float64)
+    if not np.all(np.isfinite(host)):
+        raise ValueError(f"{name} must be finite, but it holds NaN or infinite numbers.")
+    return host
+
+
+def _dtype_name(x: Array) -> str:
+    name = str(x.dtype).rpartition(".")[2]
+    return name if name in ("float32", "float64", "float16") else "float32"

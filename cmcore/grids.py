@@ -1,0 +1,200 @@
+"""Times: the Karras grid, the curricula that refine it during training, and how the times of a training batch are drawn.
+
+Here t is the standard deviation of the noise on the path ``x_t = x_0 + t z``, from t_min = 0.002 to t_max = 80 unless
+said otherwise. N counts grid *points*; indices are 0-based and increase with time, so the paper's t_n is index n - 1.
+Whole grids are computed in float64 on the host and cast once. Functions of an index, of N or of random numbers are
+traceable: a curriculum that changes N changes a number, not a shape.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from cmcore._arrays import from_host
+from cmcore.backend import Array, namespace
+
+T_MIN, T_MAX, RHO = 0.002, 80.0, 7.0
+
+
+class TimePair(NamedTuple):
+    """The times of a batch, each (B,): t, the earlier r < t, and t - r computed without cancellation."""
+
+    t: Array
+    r: Array
+    gap: Array
+
+
+def karras_host(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> np.ndarray:
+    """Return the increasing Karras grid, (n,) float64 on the host, its end points exact (Karras et al. 2022, eq. 5)."""
+    _check_range(t_min, t_max, rho)
+    if n < 2:
+        raise ValueError(f"A grid needs at least 2 points, got {n}.")
+    ramp = np.linspace(0.0, 1.0, n)
+    grid = (t_min ** (1 / rho) + ramp * (t_max ** (1 / rho) - t_min ** (1 / rho))) ** rho
+    grid[0], grid[-1] = t_min, t_max
+    return grid
+
+
+def karras(
+    n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO, *, like: Array | None = None
+) -> Array:
+    """Return the increasing Karras grid, (n,), from t_min to t_max.
+
+    It lies beside ``like`` in its dtype, or, without it, on the default backend in its default floating dtype.
+    """
+    return from_host(karras_host(n, t_min, t_max, rho), like)
+
+
+def karras_time(
+    index: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO
+) -> Array:
+    """Return the times of the n-point Karras grid at floating-point indices in [0, n - 1], fractional ones included.
+
+    Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
+    """
+    _check_range(t_min, t_max, rho)
+    xp = namespace(index)
+    low, high = t_min ** (1 / rho), t_max ** (1 / rho)
+    t = (low + index / (n - 1) * (high - low)) ** rho
+    t = xp.where(index <= 0, xp.full_like(t, t_min), t)
+    return xp.where(index >= n - 1, xp.full_like(t, t_max), t)
+
+
+def uniform_pair(
+    u: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO
+) -> TimePair:
+    """Draw neighbours of the n-point Karras grid, all equally likely (Song et al. 2023, algorithms 2 and 3).
+
+    ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile.
+    """
+    return _neighbours(_below(namespace(u).floor(u * (n - 1)), n), n, t_min, t_max, rho)
+
+
+def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndarray:
+    """Return iCT's probability of each interval of the n-point grid, (n - 1,) float64 (Song & Dhariwal 2023, eq. 10).
+
+    It is the log-normal law of t discretised: proportional to erf at the upper end less erf at the lower end of the
+    interval, for ``(ln t - mean) / (sqrt(2) std)``.
+    """
+    z = (np.log(karras_host(n)) - mean) / (math.sqrt(2) * std)
+    mass = np.diff([math.erf(v) for v in z])
+    return np.asarray(mass / mass.sum())
+
+
+def lognormal_time(normal: Array, mean: float = -1.2, std: float = 1.2) -> Array:
+    """Return ``exp(mean + std * normal)``: EDM's training times for the default values (Karras et al. 2022, table 1)."""
+    return namespace(normal).exp(mean + std * normal)
+
+
+def ect_pair(t: Array, stage: Array | float, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> TimePair:
+    """Return ECT's pair for times t: ``r = max(0, t - gap)``, ``gap = t (1 + k sigmoid(-b t)) / q^(stage + 1)``.
+
+    The gap shrinks by q from stage to stage; at stage 0 most r are 0 and training is denoising (Geng et al. 2024,
+    section 3.3). ``k = 0`` is their constant map. Where r is 0 the gap is t.
+    """
+    xp = namespace(t)
+    ratio = (1.0 + k / (1.0 + xp.exp(b * t))) * q ** (-(stage + 1.0))
+    ratio = xp.minimum(ratio, xp.ones_like(ratio))
+    return TimePair(t, t * (1.0 - ratio), t * ratio)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """A constant number of grid points and a constant decay of the target network."""
+
+    n: int = 18
+    mu: float = 0.0
+
+    def __call__(self, step: int, total: int) -> dict[str, float]:
+        """Return N and mu, which do not depend on the step."""
+        return {"n": float(self.n), "target_decay": self.mu}
+
+
+@dataclass(frozen=True)
+class Progressive:
+    """The paper's curriculum for CT: N grows with the square root of the step, the target's decay follows it.
+
+    ::
+
+        N(k) = ceil(sqrt(k / K ((s1 + 1)^2 - s0^2) + s0^2) - 1) + 1        mu(k) = exp(s0 ln(mu0) / N(k))
+
+    (Song et al. 2023, appendix C). ``convention="paper"`` is as printed; ``"code"`` is what the authors' programs
+    compute, mu(k) with N(k) - 1 in the denominator. ``adaptive=False`` keeps mu at mu0 ("fixed mu"). Beyond the last
+    step both stay where they are.
+    """
+
+    s0: int = 2
+    s1: int = 150
+    mu0: float = 0.9
+    adaptive: bool = True
+    convention: Literal["paper", "code"] = "paper"
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.s0 <= self.s1:
+            raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
+        if not 0 <= self.mu0 < 1:
+            raise ValueError(f"mu0 must be in [0, 1), got {self.mu0}.")
+        if self.convention not in ("paper", "code"):
+            raise ValueError(f'The convention must be "paper" or "code", got {self.convention!r}.')
+
+    def __call__(self, step: int, total: int) -> dict[str, float]:
+        """Return N(k) and mu(k) at step k of K = total."""
+        done = min(step, total) / total
+        intervals = max(1, math.ceil(math.sqrt(done * ((self.s1 + 1) ** 2 - self.s0**2) + self.s0**2) - 1))
+        n = intervals + 1
+        denominator = n if self.convention == "paper" else intervals
+        mu = self.mu0 ** (self.s0 / denominator) if self.adaptive else self.mu0
+        return {"n": float(n), "target_decay": mu}
+
+
+@dataclass(frozen=True)
+class Doubling:
+    """iCT's curriculum: s0 intervals, doubled at equal lengths of training up to s1, and no target network.
+
+    ``N(k) = min(s0 2^floor(k / K'), s1) + 1``, ``K' = floor(K / (log2(floor(s1 / s0)) + 1))`` (Song & Dhariwal 2023,
+    section 3.4).
+    """
+
+    s0: int = 10
+    s1: int = 1280
+
+    def __call__(self, step: int, total: int) -> dict[str, float]:
+        """Return N(k) at step k of K = total."""
+        length = max(1, math.floor(total / (math.log2(self.s1 // self.s0) + 1)))
+        return {"n": float(min(self.s0 * 2 ** (min(step, total) // length), self.s1) + 1)}
+
+
+@dataclass(frozen=True)
+class Stages:
+    """ECT's curriculum: the stage rises by one at equal lengths of training, from 0 to ``stages - 1``."""
+
+    stages: int = 8
+
+    def __call__(self, step: int, total: int) -> dict[str, float]:
+        """Return the stage at step k of K = total."""
+        return {"stage": float(min(self.stages - 1, step * self.stages // total))}
+
+
+def _neighbours(
+    index: Array, n: Array | float, t_min: float, t_max: float, rho: float
+) -> TimePair:
+    r = karras_time(index, n, t_min, t_max, rho)
+    t = karras_time(index + 1, n, t_min, t_max, rho)
+    return TimePair(t, r, t - r)
+
+
+def _below(index: Array, n: Array | float) -> Array:
+    # u * (n - 1) can round up to n - 1 for u just below 1.
+    xp = namespace(index)
+    return xp.minimum(index, xp.zeros_like(index) + (n - 2))
+
+
+def _check_range(t_min: float, t_max: float, rho: float) -> None:
+    if not 0 < t_min < t_max < math.inf:
+        raise ValueError(f"The times must satisfy 0 < t_min < t_max, got t_min={t_min}, t_max={t_max}.")
+    if not rho > 0:
+        raise ValueError(f"rho must be positive, got {rho}.")

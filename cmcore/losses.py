@@ -1,0 +1,59 @@
+"""The losses, per sample: (B,). Noise and times are arguments; nothing here draws a random number or stops at a mean.
+
+x0 and z are (B, ...) of one shape and dtype; times are numbers, arrays () or arrays (B,), in the units of the path
+``x_t = x_0 + t z``. ``cond`` is passed on to the networks. Networks with dropout must be given the same mask in both
+evaluations by way of ``cond``: unshared masks put variance of order 1 into a difference that should be small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from cmcore._arrays import Time
+from cmcore.backend import Array, stop_gradient
+from cmcore.distances import Distance, squared_l2
+from cmcore.paths import VE, Denoiser
+from cmcore.solvers import Step, heun
+
+ConsistencyFn = Callable[..., Array]
+"""``f(x, t, **cond)``, shaped like x, with ``f(x, t_min) = x``: `cmcore.ConsistencyFunction` or any other callable."""
+
+
+def denoising(
+    denoiser: ConsistencyFn, x0: Array, z: Array, t: Time, distance: Distance = squared_l2, **cond: Any
+) -> Array:
+    """Return ``d(D(x_0 + t z, t), x_0)``, (B,): the teacher's loss, whose minimiser for squared l2 is E[x_0 | x_t].
+
+    With the weight `cmcore.weightings.Karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
+    """
+    return distance(denoiser(VE().perturb(x0, z, t), t, **cond), x0)
+
+
+def consistency(
+    f: ConsistencyFn,
+    f_target: ConsistencyFn,
+    x0: Array,
+    z: Array,
+    t: Time,
+    r: Time,
+    *,
+    denoiser: Denoiser | None = None,
+    step: Step = heun,
+    distance: Distance = squared_l2,
+    **cond: Any,
+) -> Array:
+    """Return ``d(f(x_t, t), stopgrad f_target(x_r, r))``, (B,), with ``x_t = x_0 + t z`` and r < t.
+
+    - Distillation (CD), with a teacher ``denoiser(x, t)``: x_r is where one ``step`` of its ODE leads from x_t
+      (Song et al. 2023, algorithm 2).
+    - Training (CT), without one: ``x_r = x_0 + r z`` with the same z, which is an Euler step with the unbiased score
+      estimate ``-(x_t - x_0) / t^2`` (algorithm 3).
+
+    ``f_target`` is f itself (no target network) or f with averaged weights; no gradient reaches it either way.
+    """
+    path = VE()
+    x_t = path.perturb(x0, z, t)
+    x_r = path.perturb(x0, z, r) if denoiser is None else stop_gradient(step(denoiser, x_t, t, r))
+    return distance(f(x_t, t, **cond), stop_gradient(f_target(x_r, r, **cond)))
+

@@ -1,0 +1,127 @@
+"""From a free-form network to a denoiser or a consistency function: what multiplies its input and output.
+
+A parametrisation gives, for times t, the scalings of ``f(x, t) = c_skip x + c_out F(c_in x, c_noise)``, F the network.
+`Boundary` and `TrigFlow` with its start at 0 make ``f(x, t_min) = x`` for every network, bit for bit, so that a
+consistency function needs no loss for its boundary condition.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Protocol
+
+from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore.backend import Array, Network, namespace
+
+
+class Scalings(NamedTuple):
+    """The four factors at times t, each shaped like t."""
+
+    c_skip: Array
+    c_out: Array
+    c_in: Array
+    c_noise: Array
+
+
+class Parametrization(Protocol):
+    """Anything with the scalings of ``f(x, t) = c_skip x + c_out F(c_in x, c_noise)``."""
+
+    def scalings(self, t: Array) -> Scalings:
+        """Return the factors at times t."""
+        ...
+
+
+@dataclass(frozen=True)
+class Boundary:
+    """The consistency function's scalings (Song et al. 2023, appendix C; t is the noise's standard deviation)::
+
+        c_skip = sd^2 / ((t - t_min)^2 + sd^2)      c_out = sd (t - t_min) / sqrt(t^2 + sd^2)
+        c_in   = 1 / sqrt(t^2 + sd^2)               c_noise = ln(t) / 4
+
+    with sd = sigma_data, the data's standard deviation. At t_min, c_skip is exactly 1 and c_out exactly 0.
+    """
+
+    sigma_data: float = 0.5
+    t_min: float = 0.002
+
+    def __post_init__(self) -> None:
+        _require_sigma_data(self.sigma_data)
+        if not self.t_min >= 0:
+            raise ValueError(f"t_min must be at least 0, got {self.t_min}.")
+
+    def scalings(self, t: Array) -> Scalings:
+        """Return the factors at times t, each shaped like t."""
+        root = namespace(t).sqrt(t**2 + self.sigma_data**2)
+        # 1 / (1 + u^2) rather than sd^2 / (sd^2 + ...): exactly 1 at u = 0 even where division multiplies by a reciprocal.
+        c_skip = 1.0 / (1.0 + ((t - self.t_min) / self.sigma_data) ** 2)
+        return Scalings(c_skip, self.sigma_data * (t - self.t_min) / root, 1.0 / root, _quarter_log(t))
+
+
+@dataclass(frozen=True)
+class EDM:
+    """The denoiser's scalings (Karras et al. 2022, table 1): `Boundary` with t_min = 0.
+
+    A network under these is a denoiser ``D(x, t)`` and, for ECT, a consistency function with ``f(x, 0) = x``.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_sigma_data(self.sigma_data)
+
+    def scalings(self, t: Array) -> Scalings:
+        """Return the factors at times t, each shaped like t."""
+        return Boundary(self.sigma_data, 0.0).scalings(t)
+
+
+@dataclass(frozen=True)
+class TrigFlow:
+    """``f(x, t) = cos(t) x - sin(t) sd F(x / sd, t)`` on the path `cmcore.paths.TrigFlow` (Lu & Song 2024, section 3).
+
+    ``c_noise = t``: a logarithm of the time would have an unbounded derivative there.
+    """
+
+    sigma_data: float = 0.5
+
+    def __post_init__(self) -> None:
+        _require_sigma_data(self.sigma_data)
+
+    def scalings(self, t: Array) -> Scalings:
+        """Return the factors at times t in [0, pi/2], each shaped like t."""
+        xp = namespace(t)
+        return Scalings(xp.cos(t), -self.sigma_data * xp.sin(t), xp.ones_like(t) / self.sigma_data, t)
+
+
+@dataclass(frozen=True)
+class ConsistencyFunction:
+    """A network under a parametrisation: ``f(x, t, **cond) = c_skip x + c_out F(c_in x, c_noise, **cond)``.
+
+    ``net`` is any callable ``net(x, c_noise, **cond)`` that returns an array like x, c_noise being (B,). With `EDM`
+    scalings the same object is a denoiser. Raises `TypeError` or `ValueError` for inputs or outputs that do not fit.
+    """
+
+    net: Network
+    parametrization: Parametrization
+
+    def __call__(self, x: Array, t: Time, **cond: Any) -> Array:
+        """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
+        check_state(x)
+        c = self.parametrization.scalings(as_times(t, x))
+        out = self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond)
+        if tuple(out.shape) != tuple(x.shape):
+            raise ValueError(
+                f"The network returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; "
+                "they must be the same."
+            )
+        return per_sample(c.c_skip, x) * x + per_sample(c.c_out, x) * out
+
+
+def _quarter_log(t: Array) -> Array:
+    xp = namespace(t)
+    # At t = 0 the output does not depend on the network, whose time input must merely be finite.
+    return 0.25 * xp.log(xp.maximum(t, xp.full_like(t, float(xp.finfo(t.dtype).smallest_normal))))
+
+
+def _require_sigma_data(sigma_data: float) -> None:
+    if not sigma_data > 0:
+        raise ValueError(f"sigma_data, the data's standard deviation, must be positive, got {sigma_data}.")

@@ -1,0 +1,173 @@
+"""Probability paths: how data turn into noise, and what one quantity at a point says about the others.
+
+A path is ``x_t = a(t) x_0 + b(t) z`` with ``z ~ N(0, noise_std^2 I)``. Its probability-flow ODE ``dx/dt = v(x, t)``
+carries the law of x_t along. Four quantities describe it at a point (x, t), each of which gives the others exactly:
+
+- denoiser ``D = E[x_0 | x_t = x]``;
+- noise ``E[z | x_t = x] = (x - a D) / b``;
+- score ``grad_x log p_t(x) = (a D - x) / (b noise_std)^2`` (Tweedie);
+- velocity ``v = a' D + b' E[z | x_t = x]``.
+
+The conversions go through the denoiser: ``velocity_from_score`` is ``velocity(x, t, denoiser_from_score(x, t, s))``.
+Times are an array (B,), an array () or a number; the state x is (B, ...); results have x's shape, dtype and device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
+from cmcore.backend import Array, namespace
+
+Denoiser = Callable[..., Array]
+"""``denoiser(x, t) -> E[x_0 | x_t = x]``, shaped like x; t is (B,)."""
+
+
+class Path:
+    """The conversions, in terms of a, b, their derivatives and the standard deviation of the noise."""
+
+    noise_std: float = 1.0
+
+    def a(self, t: Array) -> Array:
+        """Return the factor of the data at time t."""
+        raise NotImplementedError
+
+    def b(self, t: Array) -> Array:
+        """Return the factor of the noise at time t."""
+        raise NotImplementedError
+
+    def da(self, t: Array) -> Array:
+        """Return the derivative of `a`."""
+        raise NotImplementedError
+
+    def db(self, t: Array) -> Array:
+        """Return the derivative of `b`."""
+        raise NotImplementedError
+
+    def perturb(self, x0: Array, z: Array, t: Time) -> Array:
+        """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
+        check_state(x0, "x0")
+        check_same(x0, z, "x0 and z")
+        t = as_times(t, x0)
+        return per_sample(self.a(t), x0) * x0 + per_sample(self.b(t), x0) * z
+
+    def noise(self, x: Array, t: Time, denoised: Array) -> Array:
+        """Return ``E[z | x_t = x]`` from the denoiser's value."""
+        a, b = self._coefficients(x, t, denoised)
+        return (x - a * denoised) / b
+
+    def score(self, x: Array, t: Time, denoised: Array) -> Array:
+        """Return ``grad_x log p_t(x)`` from the denoiser's value."""
+        a, b = self._coefficients(x, t, denoised)
+        return (a * denoised - x) / (b * self.noise_std) ** 2
+
+    def velocity(self, x: Array, t: Time, denoised: Array) -> Array:
+        """Return ``dx/dt`` of the probability-flow ODE from the denoiser's value."""
+        times = as_times(t, x)
+        return per_sample(self.da(times), x) * denoised + per_sample(self.db(times), x) * self.noise(x, t, denoised)
+
+    def denoiser_from_noise(self, x: Array, t: Time, noise: Array) -> Array:
+        """Return the denoiser's value from ``E[z | x_t = x]``."""
+        a, b = self._coefficients(x, t, noise)
+        return (x - b * noise) / a
+
+    def denoiser_from_score(self, x: Array, t: Time, score: Array) -> Array:
+        """Return the denoiser's value from the score (Tweedie's formula; for `VE`: ``D = x + t^2 score``)."""
+        a, b = self._coefficients(x, t, score)
+        return (x + (b * self.noise_std) ** 2 * score) / a
+
+    def denoiser_from_velocity(self, x: Array, t: Time, velocity: Array) -> Array:
+        """Return the denoiser's value from the velocity of the probability-flow ODE."""
+        a, b = self._coefficients(x, t, velocity)
+        times = as_times(t, x)
+        da, db = per_sample(self.da(times), x), per_sample(self.db(times), x)
+        return (b * velocity - db * x) / (da * b - db * a)
+
+    def _coefficients(self, x: Array, t: Time, other: Array) -> tuple[Array, Array]:
+        check_state(x)
+        check_same(x, other, "x and the other quantity")
+        times = as_times(t, x)
+        return per_sample(self.a(times), x), per_sample(self.b(times), x)
+
+
+@dataclass(frozen=True)
+class VE(Path):
+    """Variance exploding, ``x_t = x_0 + t z``: the paper's path; t is the standard deviation of the noise, "sigma".
+
+    It is the forward SDE ``dx = sqrt(2 t) dw`` (Song et al. 2023, section 2; Karras et al. 2022), whose
+    probability-flow ODE is ``dx/dt = -t score(x, t) = (x - D(x, t)) / t``.
+    """
+
+    def a(self, t: Array) -> Array:
+        """Return 1."""
+        return namespace(t).ones_like(t)
+
+    def b(self, t: Array) -> Array:
+        """Return t."""
+        return t
+
+    def da(self, t: Array) -> Array:
+        """Return 0."""
+        return namespace(t).zeros_like(t)
+
+    def db(self, t: Array) -> Array:
+        """Return 1."""
+        return namespace(t).ones_like(t)
+
+    def diffusion(self, t: Array) -> Array:
+        """Return the diffusion coefficient ``sigma(t) = sqrt(2 t)`` of the forward SDE."""
+        return namespace(t).sqrt(2.0 * t)
+
+    def score_estimate(self, x0: Array, x: Array, t: Time) -> Array:
+        """Return ``-(x_t - x_0) / t^2``, unbiased for the score given x_t (Song et al. 2023, equation 9)."""
+        return self.score(x, t, x0)
+
+
+@dataclass(frozen=True)
+class TrigFlow(Path):
+    """``x_t = cos(t) x_0 + sin(t) z`` with ``z ~ N(0, sigma_data^2 I)``, t in [0, pi/2] (Lu & Song 2024, section 3)."""
+
+    sigma_data: float = 0.5
+
+    @property
+    def noise_std(self) -> float:  # type: ignore[override]
+        """The standard deviation of z, which is the data's."""
+        return self.sigma_data
+
+    def a(self, t: Array) -> Array:
+        """Return cos t."""
+        return namespace(t).cos(t)
+
+    def b(self, t: Array) -> Array:
+        """Return sin t."""
+        return namespace(t).sin(t)
+
+    def da(self, t: Array) -> Array:
+        """Return -sin t."""
+        return -namespace(t).sin(t)
+
+    def db(self, t: Array) -> Array:
+        """Return cos t."""
+        return namespace(t).cos(t)
+
+
+@dataclass(frozen=True)
+class Linear(Path):
+    """``x_t = (1 - t) x_0 + t z``, t in [0, 1]: flow matching's and MeanFlow's straight path."""
+
+    def a(self, t: Array) -> Array:
+        """Return 1 - t."""
+        return 1.0 - t
+
+    def b(self, t: Array) -> Array:
+        """Return t."""
+        return t
+
+    def da(self, t: Array) -> Array:
+        """Return -1."""
+        return -namespace(t).ones_like(t)
+
+    def db(self, t: Array) -> Array:
+        """Return 1."""
+        return namespace(t).ones_like(t)
