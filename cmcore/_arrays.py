@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import array_api_compat
 import numpy as np
 
 from cmcore.backend import Array, default, namespace, of
@@ -66,7 +65,8 @@ def mean_samples(x: Array) -> Array:
 
 def device_of(x: Array) -> Any:
     """Return the device to pass to creation functions so that their result lies beside x."""
-    return array_api_compat.device(x)
+    # A JAX tracer has none; what it is computed with decides.
+    return getattr(x, "device", None)
 
 
 def from_host(values: np.ndarray, like: Array | None = None) -> Array:
@@ -74,7 +74,9 @@ def from_host(values: np.ndarray, like: Array | None = None) -> Array:
     if like is None:
         return default().asarray(values.tolist())
     xp = namespace(like)
-    return xp.asarray(values.astype(_dtype_name(like)), device=device_of(like))
+    # The dtype is told by its size, since frameworks differ in its name; not all devices take float64.
+    host = values if xp.finfo(like.dtype).bits == 64 else values.astype(np.float32)
+    return xp.asarray(host, dtype=like.dtype, device=device_of(like))
 
 
 def to_host(values: Any, name: str) -> np.ndarray:
@@ -85,8 +87,3 @@ def to_host(values: Any, name: str) -> np.ndarray:
     if not np.all(np.isfinite(host)):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinite numbers.")
     return host
-
-
-def _dtype_name(x: Array) -> str:
-    name = str(x.dtype).rpartition(".")[2]
-    return name if name in ("float32", "float64", "float16") else "float32"

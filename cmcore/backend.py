@@ -194,6 +194,7 @@ class Backend(Protocol):
 
 _registered: dict[str, Backend] = {}
 _by_type: dict[type, Backend] = {}
+_namespaces: dict[type, Any] = {}
 _process_default: Backend | None = None
 _scoped_default: ContextVar[Backend | None] = ContextVar("cmcore_default_backend", default=None)
 
@@ -202,6 +203,7 @@ def register(backend: Backend) -> None:
     """Add a backend that has no entry point, or replace the one of that name; it must have every member of `Backend`."""
     _registered[backend.name] = _complete(backend)
     _by_type.clear()
+    _namespaces.clear()
 
 
 def names() -> tuple[str, ...]:
@@ -283,23 +285,34 @@ def namespace(*arrays: Array) -> Any:
 
     Raises `TypeError` if there is no array among them, or if they come from different frameworks.
     """
-    arrays = tuple(a for a in arrays if a is not None and not isinstance(a, (bool, int, float)))
-    if arrays and all(array_api_compat.is_array_api_obj(a) for a in arrays):
-        return array_api_compat.array_namespace(*arrays)
-    found = {id(xp): xp for xp in (_namespace_of_one(a) for a in arrays)}
-    if len(found) != 1:
-        kinds = ", ".join(sorted({f"{type(a).__module__}.{type(a).__name__}" for a in arrays})) or "none"
-        raise TypeError(f"Expected arrays of one framework, got: {kinds}.")
-    return next(iter(found.values()))
+    found = None
+    for x in arrays:
+        if x is None or isinstance(x, (bool, int, float)):
+            continue
+        # Remembered by type: it is faster, and torch.compile need not trace the search.
+        xp = _namespaces.get(type(x)) or _find_namespace(x)
+        if found is not None and xp is not found:
+            raise TypeError(f"Expected arrays of one framework, got {_kinds(arrays)}.")
+        found = xp
+    if found is None:
+        raise TypeError(f"Expected an array, got {_kinds(arrays) or 'none'}.")
+    return found
 
 
 def stop_gradient(x: Array) -> Array:
     """Return x, through which no gradient flows, whatever framework x belongs to."""
-    return of(x).stop_gradient(x)
+    # What a PyTorch or tinygrad array can do itself, torch.compile can trace; a search for backends it cannot.
+    return x.detach() if hasattr(x, "detach") else of(x).stop_gradient(x)
 
 
-def _namespace_of_one(x: Array) -> Any:
-    return array_api_compat.array_namespace(x) if array_api_compat.is_array_api_obj(x) else of(x).xp
+def _find_namespace(x: Array) -> Any:
+    xp = array_api_compat.array_namespace(x) if array_api_compat.is_array_api_obj(x) else of(x).xp
+    _namespaces[type(x)] = xp
+    return xp
+
+
+def _kinds(arrays: tuple[Array, ...]) -> str:
+    return ", ".join(sorted({f"{type(a).__module__}.{type(a).__name__}" for a in arrays}))
 
 
 def _find_owner(x: Array) -> Backend:

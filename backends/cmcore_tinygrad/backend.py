@@ -1,0 +1,142 @@
+"""What `cmcore.backend.Backend` asks for, in terms of tinygrad."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+import numpy as np
+from tinygrad import Tensor, dtypes
+from tinygrad.dtype import DType
+from tinygrad.nn.state import get_state_dict
+
+from cmcore.architectures import Architecture
+from cmcore.backend import Loss, Network
+from cmcore.optimization import Optimizer
+from cmcore_tinygrad import autodiff, devices, namespace, networks
+from cmcore_tinygrad.compiling import Compiled
+from cmcore_tinygrad.streams import HostStream
+from cmcore_tinygrad.train import TinygradTrainer
+
+
+@dataclass(frozen=True)
+class TinygradBackend:
+    """Tinygrad bound to a device, or to none: then to the one that tinygrad chooses when it is first used."""
+
+    bound: str | None = None
+
+    name: ClassVar[str] = "tinygrad"
+    trainable: ClassVar[bool] = True
+    xp: ClassVar[Any] = namespace
+
+    @property
+    def device(self) -> str:
+        """Name of the device; reading it is what makes tinygrad look for devices."""
+        return self.bound or devices.default()
+
+    def version(self) -> str:
+        """Return tinygrad's version."""
+        return version("tinygrad")
+
+    def devices(self) -> tuple[str, ...]:
+        """Return tinygrad's names of the devices that work here ("CPU", "CUDA", ...), the default one first."""
+        return devices.usable()
+
+    def on(self, device: str | None) -> TinygradBackend:
+        """Return this backend bound to a device, in capitals or not; None keeps the binding."""
+        return self if device is None else TinygradBackend(devices.canonical(device))
+
+    def owns(self, x: object) -> bool:
+        """Tell whether x is a `tinygrad.Tensor`."""
+        return isinstance(x, Tensor)
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Tensor:
+        """Copy data to the device as ``dtype``, or as the dtype it has."""
+        device = self._ready()
+        return namespace.asarray(host, dtype=None if dtype is None else _dtype(dtype), device=device).realize()
+
+    def to_numpy(self, x: Tensor) -> np.ndarray:
+        """Compute a tensor, if that has not been done yet, and copy it to the host."""
+        return np.array(x.numpy())
+
+    def stream(self, seed: int, index: int = 0) -> HostStream:
+        """Return the random stream number ``index`` of ``seed``; its numbers are the same on every device."""
+        return HostStream(seed, index, self._ready())
+
+    def stop_gradient(self, x: Tensor) -> Tensor:
+        """Return x detached."""
+        return x.detach()
+
+    def value_and_grad(self, loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:
+        """Return ``g(net, *args) -> (loss, gradients by name)`` for any tinygrad class; unused parameters get zeros."""
+        return autodiff.value_and_grad(loss)
+
+    def jvp(
+        self, f: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[Tensor, ...]
+    ) -> tuple[Tensor, Tensor]:
+        """Return ``f(*primals)`` and its derivative along the tangents; tinygrad has reverse mode only, so this is two."""
+        return autodiff.jvp(f, tuple(primals), tuple(tangents))
+
+    def compile(self, f: Callable[..., Any]) -> Compiled:
+        """Return f under TinyJit, one compilation per combination of shapes; see `Compiled` for what f may do."""
+        return Compiled(f, self._ready())
+
+    def network(
+        self,
+        architecture: Architecture,
+        weights: Mapping[str, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> networks.TinygradNetwork:
+        """Build the architecture as a tinygrad class whose state dict has the architecture's names and shapes."""
+        values = architecture.init(seed) if weights is None else weights
+        return networks.build(architecture, values, self._ready(), _dtype(dtype))
+
+    def weights(self, net: Network) -> dict[str, np.ndarray]:
+        """Return a network's state dict as host arrays."""
+        return {name: np.array(t.numpy()) for name, t in get_state_dict(net).items()}
+
+    def trainer(
+        self,
+        net: Network,
+        loss: Loss,
+        *,
+        optimizer: Optimizer,
+        tau: str = "uniform",
+        frozen: Mapping[str, Network] | None = None,
+        keep_target: bool = False,
+        seed: int = 0,
+        compiled: bool = True,
+    ) -> TinygradTrainer:
+        """Return a train step for a copy of the network; the networks given stay as they are."""
+        return TinygradTrainer(
+            net,
+            loss,
+            optimizer=optimizer,
+            tau=tau,
+            frozen=frozen or {},
+            keep_target=keep_target,
+            seed=seed,
+            compiled=compiled,
+            device=self._ready(),
+        )
+
+    def _ready(self) -> str:
+        """Return the device's name once it is known to work; `cmcore.Error` says what it lacks."""
+        devices.require(self.device)
+        return self.device
+
+
+def _dtype(name: str) -> DType:
+    found = getattr(dtypes, name, None)
+    if not isinstance(found, DType):
+        raise ValueError(
+            f"tinygrad has no data type {name!r}; use float32, float64, int32, int64 or bool, for example."
+        )
+    return found
+
+
+BACKEND = TinygradBackend()

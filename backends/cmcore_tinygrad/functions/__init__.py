@@ -1,0 +1,1 @@
+"""The functions of the Array API namespace, by topic; each takes and gives bare tinygrad Tensors."""

@@ -1,0 +1,141 @@
+"""What `cmcore.backend.Backend` asks for, in terms of PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import array_api_compat.torch
+import numpy as np
+import torch
+
+from cmcore.architectures import Architecture
+from cmcore.optimization import Optimizer
+from cmcore_torch import networks
+from cmcore_torch.arrays import dtype_of, to_numpy, to_tensor
+from cmcore_torch.compiling import compiled_or_eager
+from cmcore_torch.streams import Stream
+from cmcore_torch.train import Trainer
+
+
+@dataclass(frozen=True)
+class TorchBackend:
+    """PyTorch on one device; see `cmcore.backend.Backend` for what each member promises."""
+
+    device: str = "cpu"
+    name: ClassVar[str] = "torch"
+    trainable: ClassVar[bool] = True
+    xp: ClassVar[Any] = array_api_compat.torch
+
+    def version(self) -> str:
+        """Return PyTorch's version."""
+        return str(torch.__version__)
+
+    def devices(self) -> tuple[str, ...]:
+        """Return "cpu" and the accelerators there are, such as "cuda:0" and "cuda:1", or "mps:0"."""
+        if not torch.accelerator.is_available():
+            return ("cpu",)
+        kind = torch.accelerator.current_accelerator().type
+        return ("cpu", *(f"{kind}:{i}" for i in range(torch.accelerator.device_count())))
+
+    def on(self, device: str | None) -> TorchBackend:
+        """Return this backend bound to a device; a device without a number is the first of its kind."""
+        if device is None:
+            return self
+        for known in self.devices():
+            if device in (known, known.removesuffix(":0")):
+                return replace(self, device=known)
+        raise ValueError(f"There is no device {device!r} for torch here; choose one of {', '.join(self.devices())}.")
+
+    def owns(self, x: object) -> bool:
+        """Tell whether x is a `torch.Tensor`."""
+        return isinstance(x, torch.Tensor)
+
+    def asarray(self, host: Any, dtype: str | None = None) -> torch.Tensor:
+        """Place host data on the device; a NumPy array already fit for the CPU shares its memory."""
+        return to_tensor(host, self.device, dtype_of(dtype) if dtype else None)
+
+    def to_numpy(self, x: torch.Tensor) -> np.ndarray:
+        """Copy a tensor to the host; bfloat16, which NumPy lacks, becomes float32."""
+        return to_numpy(x)
+
+    def stream(self, seed: int, index: int = 0) -> Stream:
+        """Return the random stream number ``index`` of ``seed`` on the device."""
+        return Stream(seed, index, self.device)
+
+    def stop_gradient(self, x: torch.Tensor) -> torch.Tensor:
+        """Return x detached."""
+        return x.detach()
+
+    def value_and_grad(
+        self, loss: Callable[..., torch.Tensor]
+    ) -> Callable[..., tuple[torch.Tensor, dict[str, torch.Tensor]]]:
+        """Return ``g(net, *args) -> (loss, gradients by name)``; a parameter the loss does not use gets zeros."""
+
+        def value_and_gradients(net: torch.nn.Module, *args: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+            parameters = {name: p for name, p in net.named_parameters() if p.requires_grad}
+            with torch.enable_grad():
+                value = loss(net, *args)
+            if value.ndim != 0:
+                raise ValueError(f"The loss must be a 0-d tensor to have a gradient, got shape {tuple(value.shape)}.")
+            if not value.requires_grad:
+                return value, {name: torch.zeros_like(p) for name, p in parameters.items()}
+            gradients = torch.autograd.grad(value, list(parameters.values()), materialize_grads=True)
+            return value.detach(), dict(zip(parameters, gradients, strict=True))
+
+        return value_and_gradients
+
+    def jvp(
+        self,
+        f: Callable[..., torch.Tensor],
+        primals: tuple[torch.Tensor, ...],
+        tangents: tuple[torch.Tensor, ...],
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return ``f(*primals)`` and its derivative along the tangents, by forward-mode differentiation."""
+        return torch.func.jvp(f, primals, tangents)
+
+    def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """Return f under `torch.compile`, or as it is where compilation fails."""
+        return compiled_or_eager(f)
+
+    def network(
+        self,
+        architecture: Architecture,
+        weights: Mapping[str, np.ndarray] | None = None,
+        *,
+        seed: int = 0,
+        dtype: str = "float32",
+    ) -> networks.TorchNetwork:
+        """Build the architecture as a module whose ``state_dict`` has the architecture's names and shapes."""
+        weights = architecture.init(seed) if weights is None else weights
+        return networks.build(architecture, weights, self.device, dtype_of(dtype))
+
+    def weights(self, net: torch.nn.Module) -> dict[str, np.ndarray]:
+        """Return a module's ``state_dict`` as host arrays."""
+        return {name: to_numpy(tensor) for name, tensor in net.state_dict().items()}
+
+    def trainer(
+        self,
+        net: torch.nn.Module,
+        loss: Callable[..., torch.Tensor],
+        *,
+        optimizer: Optimizer,
+        tau: str = "uniform",
+        frozen: Mapping[str, Callable[..., torch.Tensor]] | None = None,
+        keep_target: bool = False,
+        seed: int = 0,
+        compiled: bool = True,
+    ) -> Trainer:
+        """Return a `Trainer` of a copy of the module; the modules given stay as they are."""
+        return Trainer(
+            net,
+            loss,
+            optimizer=optimizer,
+            tau=tau,
+            frozen=frozen or {},
+            keep_target=keep_target,
+            seed=seed,
+            compiled=compiled,
+            device=self.device,
+        )

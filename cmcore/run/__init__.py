@@ -1,0 +1,1 @@
+"""The program around the mathematics: data, training, checkpoints, sampling, evaluation and the command line."""

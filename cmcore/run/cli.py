@@ -1,0 +1,149 @@
+"""The command ``cmcore``: what can be typed, and how it ends.
+
+Exit status 0; 2 after a sentence on stderr for what the user can mend; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NoReturn
+
+from cmcore import recipes
+from cmcore.errors import Error
+from cmcore.run import commands
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command with these arguments (by default the process's) and return its exit status."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    warnings.showwarning = _say_warning
+    if args.command is None:
+        parser.print_help()
+        return 0
+    try:
+        args.command(args)
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        print("cmcore: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has gone; the interpreter must not try to flush it again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (Error, ValueError, TypeError, OSError) as problem:
+        if args.debug:
+            raise
+        print(f"cmcore: {_sentence(problem)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one sentence, without the usage before it."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"cmcore: {message[:1].upper()}{message[1:]}; see {self.prog} --help.\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="cmcore",
+        description="Consistency models: from images to a generator of one or two network evaluations.",
+    )
+    parser.add_argument("--version", action="version", version=f"cmcore {version('cmcore')}")
+    parser.set_defaults(command=None, debug=False)
+    sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
+    _add_demo(sub)
+    _add_train(sub)
+    _add_sample(sub)
+    _add_eval(sub)
+    _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
+    return parser
+
+
+def _add(sub: Any, name: str, command: Any, summary: str) -> argparse.ArgumentParser:
+    parser = sub.add_parser(name, help=summary, description=summary[:1].upper() + summary[1:] + ".")
+    parser.set_defaults(command=command)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def _add_backend(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--backend", help="torch, jax, tinygrad or numpy; by default the first that is installed")
+    parser.add_argument("--device", help="such as cpu or cuda; by default the backend's own default")
+
+
+def _add_demo(sub: Any) -> None:
+    parser = _add(sub, "demo", commands.demo, "train a teacher and a consistency model on digits and compare them")
+    _add_backend(parser)
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (%(default)s)")
+    parser.add_argument("--out", default="demo", help="folder for the runs and the picture (%(default)s)")
+    parser.add_argument("--steps", type=int, help="training steps of each of the two runs")
+    parser.add_argument("--small", action="store_true", help="a smaller network and fewer steps, for slow machines")
+
+
+def _add_train(sub: Any) -> None:
+    parser = _add(sub, "train", commands.train, "train a model and write a run folder")
+    # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
+    parser.argument_default = argparse.SUPPRESS
+    parser.add_argument("--data", help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file")
+    parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
+    _add_backend(parser)
+    parser.add_argument("--steps", type=int, help="number of training steps (10000)")
+    parser.add_argument("--out", required=True, help="the run's folder, which must be new")
+    parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
+    parser.add_argument("--teacher", help="a run of the recipe edm, for recipes that distil")
+    parser.add_argument("--init", help="a run with the same network whose weights to start from")
+    parser.add_argument("--seed", type=int, help="of everything that is random (0)")
+    parser.add_argument("--batch", type=int, help="samples in a step (256)")
+    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
+    parser.add_argument("--network", help="mlp or conv; by default conv for images of at least 16 pixels a side")
+    parser.add_argument("--width", type=int, help="the network's width")
+    parser.add_argument("--blocks", type=int, help="the network's number of residual blocks (conv: in each level)")
+    parser.add_argument("--size", type=int, help="crop and resize images to this many pixels a side")
+    parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
+    parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
+    parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
+    parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
+    parser.add_argument("--no-compile", dest="compiled", action="store_false", help="run the train step eagerly")
+
+
+def _add_sample(sub: Any) -> None:
+    parser = _add(sub, "sample", commands.sample, "generate with a trained model")
+    parser.add_argument("run", metavar="RUN", help="a run folder or a model.safetensors")
+    parser.add_argument("--n", type=int, default=64, help="how many (%(default)s)")
+    parser.add_argument("--steps", type=int, help="steps of the sampler (1; 18 for edm)")
+    parser.add_argument("--times", type=float, nargs="+", metavar="T", help="the sampler's decreasing times instead")
+    parser.add_argument("--label", help="the class to make, by name or number; by default all in turn")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
+    parser.add_argument("--out", required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new")
+    _add_backend(parser)
+
+
+def _add_eval(sub: Any) -> None:
+    parser = _add(sub, "eval", commands.evaluate, "measure samples against held-out data, and time them")
+    parser.add_argument("run", metavar="RUN", help="a run folder or a model.safetensors")
+    parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="numbers of sampler steps (1 2; 18 for edm)")
+    parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
+    parser.add_argument("--data", help="the data to compare with; by default the run's own")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
+    _add_backend(parser)
+
+
+def _sentence(problem: BaseException) -> str:
+    if isinstance(problem, OSError) and problem.strerror:
+        return f"{problem.strerror}: {problem.filename}." if problem.filename else f"{problem.strerror}."
+    text = " ".join(str(problem).split()) or type(problem).__name__
+    return text if text.endswith((".", "!", "?")) else text + "."
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"cmcore: {message}", file=sys.stderr)

@@ -1,0 +1,121 @@
+"""A data set in memory, checked, and the batches of training steps drawn from it."""
+
+from __future__ import annotations
+
+import functools
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Samples to train on: x, (N, \\*shape) float32; images are (N, C, H, W) in [-1, 1] with C = 1 or 3.
+
+    ``labels`` are (N,) int64 in [0, len(classes)), or None; ``classes`` their names. ``held_out``, (M, \\*shape)
+    float32, is never trained on; None if the source has none. Data that cannot be trained on (fewer than 2 samples,
+    NaN or infinite values, all values equal, wrong shapes or dtypes) is a `ValueError`.
+    """
+
+    x: np.ndarray
+    labels: np.ndarray | None
+    classes: tuple[str, ...]
+    held_out: np.ndarray | None
+    name: str
+    images: bool
+
+    def __post_init__(self) -> None:
+        check_values(self.x, self.images, self.name)
+        if len(self.x) < 2:
+            raise ValueError(f"{self.name} holds {len(self.x)} sample, and training needs at least 2.")
+        if self.x.min() == self.x.max():
+            raise ValueError(f"Every value in {self.name} is {self.x.flat[0]:g}; there is nothing to learn.")
+        if self.held_out is not None:
+            check_values(self.held_out, self.images, f"The held-out part of {self.name}")
+            if self.held_out.shape[1:] != self.shape:
+                raise ValueError(
+                    f"The held-out samples of {self.name} must have shape {self.shape} like those to train on, "
+                    f"got {self.held_out.shape[1:]}."
+                )
+        _check_labels(self.labels, len(self.x), len(self.classes), self.name)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.x.shape[1:]
+
+    @functools.cached_property
+    def sigma_data(self) -> float:
+        """The standard deviation of all values of x about their common mean, computed in float64."""
+        mean = float(self.x.mean(dtype=np.float64))
+        # In pieces, so that the float64 copy stays small.
+        pieces = np.array_split(self.x.reshape(-1), max(1, self.x.size // 2**22))
+        return math.sqrt(sum(float(np.square(p.astype(np.float64) - mean).sum()) for p in pieces) / self.x.size)
+
+    def batch(self, seed: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return the samples (size, \\*shape), and their labels (size,) or None, of training step ``step`` >= 0.
+
+        Every epoch visits every sample once, in an order of its own; a batch may straddle epochs. The batch depends on
+        the arguments only, so resuming a run needs no state of the data.
+        """
+        for argument, value, least in (("seed", seed, 0), ("step", step, 0), ("size", size, 1)):
+            if value < least:
+                raise ValueError(f"The {argument} of a batch must be at least {least}, got {value}.")
+        rows = _rows(seed, step * size, (step + 1) * size, len(self.x))
+        return self.x[rows], None if self.labels is None else self.labels[rows]
+
+
+@functools.lru_cache(maxsize=2)
+def permutation(seed: int, epoch: int, n: int) -> np.ndarray:
+    """Return a permutation of n rows, (n,) int64: the order of n Philox words, whose stream NumPy promises to keep."""
+    words = np.random.Philox(np.random.SeedSequence((seed, epoch))).random_raw(n)
+    order = np.argsort(words, kind="stable")
+    order.flags.writeable = False
+    return order
+
+
+def split(n: int, held_out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the rows to train on and the rows held out, each in increasing order: a fixed draw, seed 0 and epoch 0."""
+    order = permutation(0, 0, n)
+    return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def _rows(seed: int, start: int, stop: int, n: int) -> np.ndarray:
+    # The samples of all epochs lie end to end; [start, stop) is cut where an epoch ends.
+    pieces = []
+    while start < stop:
+        epoch, first = divmod(start, n)
+        last = min(n, first + stop - start)
+        pieces.append(permutation(seed, epoch, n)[first:last])
+        start += last - first
+    return np.concatenate(pieces)
+
+
+def check_values(x: np.ndarray, images: bool, name: str) -> None:
+    """Raise a `ValueError` unless x is float32 and finite, and images have 1 or 3 channels and lie in [-1, 1]."""
+    if x.dtype != np.float32:
+        raise ValueError(f"{name} must be float32, got {x.dtype}.")
+    if images and (x.ndim != 4 or x.shape[1] not in (1, 3)):
+        raise ValueError(f"{name} must hold images of shape (N, C, H, W) with 1 or 3 channels, got {x.shape}.")
+    if x.ndim < 2 or 0 in x.shape:
+        raise ValueError(f"{name} must hold samples of shape (N, ...), none of its axes empty, got {x.shape}.")
+    low, high = float(x.min()), float(x.max())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{name} holds NaN or infinite values; remove or replace those samples.")
+    if images and not -1 <= low <= high <= 1:
+        raise ValueError(
+            f"The images of {name} must have values in [-1, 1], or be uint8; they range from {low:g} to {high:g}."
+        )
+
+
+def _check_labels(labels: np.ndarray | None, n: int, classes: int, name: str) -> None:
+    if labels is None:
+        return
+    if labels.shape != (n,) or labels.dtype != np.int64:
+        raise ValueError(f"The labels of {name} must be ({n},) int64, got {labels.shape} {labels.dtype}.")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise ValueError(
+            f"The labels of {name} must lie in [0, {classes}), its number of classes; "
+            f"they range from {labels.min()} to {labels.max()}."
+        )

@@ -1,0 +1,89 @@
+"""How good a model's samples are, and how fast: distances to held-out data in the space of the values themselves."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cmcore import metrics
+from cmcore.backend import Backend
+from cmcore.run.checkpoint import Model
+from cmcore.run.data import Dataset
+from cmcore.run.generate import Sampler
+from cmcore.run.report import table
+
+FRECHET_UP_TO = 4096
+"""The Frechet distance is left out for samples of more numbers than this: its covariances would take too long."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of an evaluation. ``nfe`` counts network evaluations a sample, ``ms`` milliseconds a sample."""
+
+    name: str
+    nfe: int | None
+    frechet: float | None
+    sliced: float
+    ms: float | None
+
+
+def evaluate(
+    model: Model,
+    data: Dataset,
+    *,
+    steps: Sequence[int],
+    n: int = 5000,
+    seed: int = 0,
+    backend: Backend | None = None,
+    batch: int = 256,
+    progress: Callable[[str], None] | None = None,
+) -> list[Row]:
+    """Compare n samples for each number of steps with the data's held-out part, or all of it if none is held out.
+
+    The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times include
+    the noise and the copy to the host, and leave out a first batch, in which networks are compiled.
+    """
+    if tuple(model.data.shape) != tuple(data.shape):
+        raise ValueError(f"The model makes samples of shape {model.data.shape}, the data has {data.shape}.")
+    if n < 2:
+        raise ValueError(f"An evaluation needs at least 2 samples, got {n}.")
+    real = data.x if data.held_out is None else data.held_out
+    sampler = Sampler(model, backend, min(batch, n))
+    rows = []
+    for count in steps:
+        if progress is not None:
+            progress(f"{count} {'step' if count == 1 else 'steps'} ...")
+        sampler.warm_up(n, count)
+        clock = [time.perf_counter()]
+        x = sampler(n, steps=count, seed=seed, progress=lambda _, clock=clock: clock.append(time.perf_counter()))
+        # The median over batches, which a busy moment of the machine does not move.
+        ms = 1e3 * float(np.median(np.diff(clock))) / min(batch, n)
+        name = f"{count} {'step' if count == 1 else 'steps'}"
+        rows.append(compare(name, x, real, nfe=model.recipe.evaluations(count), ms=ms))
+    if data.held_out is not None:
+        rows.append(compare("real data", data.x, data.held_out))
+    return rows
+
+
+def compare(name: str, x: np.ndarray, real: np.ndarray, *, nfe: int | None = None, ms: float | None = None) -> Row:
+    """Return the distances between samples and real data, both (N, ...), as a row."""
+    frechet = metrics.frechet_distance(x, real) if x[0].size <= FRECHET_UP_TO else None
+    return Row(name, nfe, frechet, metrics.sliced_wasserstein(x, real), ms)
+
+
+def to_table(rows: Sequence[Row]) -> str:
+    """Return an evaluation as text; Frechet and sliced Wasserstein distances are in the data's units."""
+    cells = [
+        [
+            row.name,
+            "-" if row.nfe is None else str(row.nfe),
+            "-" if row.frechet is None else f"{row.frechet:.3f}",
+            f"{row.sliced:.4f}",
+            "-" if row.ms is None else f"{row.ms:.3f}",
+        ]
+        for row in rows
+    ]
+    return table(("", "NFE", "Frechet distance", "sliced Wasserstein", "ms per image"), cells)

@@ -1,0 +1,310 @@
+"""The training loop: curriculum, batches, steps, log, pictures, checkpoints; it can be killed and resumed exactly.
+
+All randomness of a step depends on the seed and the step's number alone, so that a run which is killed and resumed ends
+with the same weights, bit for bit, as one that is not (same versions, device and number of threads).
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmcore import backend as backends
+from cmcore.backend import Array, Backend
+from cmcore.errors import Error
+from cmcore.run import pictures
+from cmcore.run.checkpoint import Model, load_model, load_state, save_model, save_state
+from cmcore.run.config import Config, Plan, fingerprint, make_plan
+from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
+from cmcore.run.generate import generate
+from cmcore.run.report import Progress
+
+if TYPE_CHECKING:
+    from cmcore.run.data import Dataset
+
+Source = Model | str | PathLike[str]
+"""A model, or the run folder or file to load it from."""
+
+SAMPLES = 64
+"""How many samples a picture made during training shows."""
+
+
+def train(
+    config: Config,
+    data: Dataset,
+    *,
+    out: str | PathLike[str] | None = None,
+    teacher: Source | None = None,
+    init: Source | None = None,
+    resume: bool = False,
+    progress: Progress | None = None,
+) -> Model:
+    """Train as configured and return the model; with ``out``, write a run folder on the way, from which it can resume.
+
+    ``teacher`` and ``init`` (weights to start from, of a run with the same network) come before the configuration's.
+    ``resume`` goes on with the run in ``out``, which must have been started with the same settings and data. On Ctrl-C
+    the step under way is finished and saved before `KeyboardInterrupt` is raised. Raises `Error` for what the user can
+    mend, a loss that is not finite included.
+    """
+    progress = progress or Progress()
+    config, backend = settle(config)
+    folder = RunFolder(Path(out)) if out is not None else None
+    if not resume:
+        if folder:
+            folder.check_free()
+        return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
+    if folder is None:
+        raise ValueError("There is nothing to resume without the folder of a run.")
+    check_same_settings(folder, config)
+    _, plan, versions = folder.read()
+    if plan.data.fingerprint != fingerprint(data):
+        raise Error(f"The data is not what the run in {folder.path} was trained on; resuming needs the same data.")
+    folder.clean()
+    state = load_state(folder.state)
+    if state is None:
+        # Killed before anything was saved: begin again, and end where the uninterrupted run would have.
+        origin, guide = _load(init or config.init), _load(teacher or config.teacher)
+        run = _Run(config, plan, data, backend, folder, guide, progress)
+        return run.start(_first_weights(plan, origin, guide, progress))
+    if versions != (now := describe_versions(backend)):
+        progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
+    if state[0] >= config.steps and _finished(folder, config):
+        raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
+    copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
+    progress.note(f"Going on after step {state[0]:,}.")
+    return _Run(config, plan, data, backend, folder, copy, progress).resume(*state)
+
+
+def settle(config: Config) -> tuple[Config, Backend]:
+    """Return the configuration with its backend and device filled in, and that backend; `Error` if it cannot train."""
+    backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
+    if not backend.trainable:
+        raise Error(f"The backend {backend.name!r} has no gradients; train with torch, jax or tinygrad.")
+    return replace(config, backend=backend.name, device=backend.device), backend
+
+
+def resume_command(folder: Path) -> str:
+    """Return the command that goes on with a run."""
+    return f"cmcore train --out {shlex.quote(str(folder))} --resume"
+
+
+def _train_anew(
+    config: Config,
+    data: Dataset,
+    backend: Backend,
+    folder: RunFolder | None,
+    teacher: Source | None,
+    init: Source | None,
+    progress: Progress,
+) -> Model:
+    origin, guide = _load(init), _load(teacher)
+    plan = make_plan(config, data, guide, origin)
+    run = _Run(config, plan, data, backend, folder, guide, progress)
+    if folder:
+        folder.create(config, plan, describe_versions(backend))
+    return run.start(_first_weights(plan, origin, guide, progress))
+
+
+def _load(source: Source | None) -> Model | None:
+    return source if source is None or isinstance(source, Model) else load_model(source)
+
+
+def _first_weights(
+    plan: Plan, init: Model | None, teacher: Model | None, progress: Progress
+) -> Mapping[str, np.ndarray] | None:
+    if init:
+        return init.weights
+    if teacher and teacher.architecture == plan.architecture:
+        progress.note("The network starts from the teacher's weights (give --init to start from others).")
+        return teacher.weights
+    return None
+
+
+def _finished(folder: RunFolder, config: Config) -> bool:
+    return folder.model.is_file() and load_model(folder.model).step >= config.steps
+
+
+class _Run:
+    """A run under way: everything that its loop needs at hand."""
+
+    def __init__(
+        self,
+        config: Config,
+        plan: Plan,
+        data: Dataset,
+        backend: Backend,
+        folder: RunFolder | None,
+        teacher: Model | None,
+        progress: Progress,
+    ) -> None:
+        self._config, self._plan, self._data, self._backend = config, plan, data, backend
+        self._folder, self._teacher, self._progress = folder, teacher, progress
+        self._log = Log(None, 0)
+        self._pending: list[Array] = []
+        self._losses: list[float] = []
+        self._logged = 0
+        self._saved = -1
+
+    def start(self, weights: Mapping[str, np.ndarray] | None) -> Model:
+        """Train from the first step."""
+        self._make_trainer(weights)
+        if self._folder:
+            self._folder.state.mkdir(exist_ok=True)
+            self._folder.samples.mkdir(exist_ok=True)
+            if self._teacher:
+                save_model(self._teacher, self._folder.teacher)
+            self._log = Log(self._folder.log, 0)
+            # From here on nothing but the folder is needed: not the initial weights, not the teacher's run.
+            self._save(0)
+        return self._loop(0)
+
+    def resume(self, step: int, state: Mapping[str, np.ndarray], seconds: float) -> Model:
+        """Train on from a saved state."""
+        assert self._folder is not None
+        self._make_trainer(None)
+        try:
+            self._trainer.restore(state)
+        except ValueError as unfit:
+            raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
+        self._folder.samples.mkdir(exist_ok=True)
+        self._log = Log(self._folder.log, step, seconds)
+        self._saved = step
+        return self._loop(step)
+
+    def _make_trainer(self, weights: Mapping[str, np.ndarray] | None) -> None:
+        recipe, build = self._plan.recipe, self._backend.network
+        teacher = self._teacher
+        self._trainer = self._backend.trainer(
+            build(self._plan.architecture, weights, seed=self._config.seed),
+            recipe.loss,
+            optimizer=recipe.optimizer,
+            tau=recipe.tau,
+            frozen={"teacher": build(teacher.architecture, teacher.weights)} if teacher else None,
+            keep_target=recipe.keep_target,
+            seed=self._config.seed,
+            compiled=self._config.compiled,
+        )
+
+    def _loop(self, done: int) -> Model:
+        config, progress = self._config, self._progress
+        log_every = max(1, min(50, config.steps // 100))
+        save_every, sample_every = config.save_interval(), config.sample_interval()
+        self._logged = done
+        if self._folder and not self._plan.data.images:
+            progress.note("The data are not images, so no pictures of samples are made.")
+        progress.begin(done, config.steps, config.batch)
+        looked = time.monotonic()
+        try:
+            with _interruptible(progress.note) as interrupted:
+                while done < config.steps:
+                    self._step(done)
+                    done += 1
+                    progress.advance(done)
+                    last = done == config.steps or interrupted()
+                    if last or done % log_every == 0 or done % save_every == 0:
+                        self._record(done)
+                    elif time.monotonic() - looked > 1:
+                        # Waiting for the device now and then keeps the bar honest and finds a bad loss early.
+                        self._collect(done)
+                        looked = time.monotonic()
+                    if last or done % save_every == 0:
+                        self._save(done)
+                    if last or done % sample_every == 0:
+                        self._picture(done)
+                    if interrupted() and done < config.steps:
+                        self._say_how_to_go_on(done)
+                        raise KeyboardInterrupt
+            self._save(done)
+        finally:
+            progress.end()
+        return self._model(done)
+
+    def _step(self, index: int) -> None:
+        config, place = self._config, self._backend.asarray
+        x, labels = self._data.batch(config.seed, index, config.batch)
+        cond = {"label": place(labels.astype(np.int32))} if self._plan.architecture.classes else None
+        scalars = self._plan.recipe.scalars(index, config.steps)
+        self._pending.append(self._trainer.step(index, place(x), scalars, cond))
+
+    def _collect(self, done: int) -> None:
+        """Wait for the losses of the steps so far."""
+        losses = [float(self._backend.to_numpy(v)) for v in self._pending]
+        self._pending.clear()
+        for i, loss in enumerate(losses):
+            if not math.isfinite(loss):
+                raise self._diverged(f"The loss became {loss} at step {done - len(losses) + i + 1:,}")
+        self._losses += losses
+
+    def _record(self, done: int) -> None:
+        """Log the mean loss since the last row."""
+        self._collect(done)
+        if not self._losses or done == self._logged:
+            return
+        scalars = self._plan.recipe.scalars(done - 1, self._config.steps)
+        loss = sum(self._losses) / len(self._losses)
+        self._losses, self._logged = [], done
+        self._progress.measure(self._log.add(done, loss, scalars, self._config.batch))
+
+    def _save(self, done: int) -> None:
+        """Write the state and then the model, unless this step's are written already."""
+        if self._folder is None or self._saved == done:
+            return
+        try:
+            save_state(self._folder.state, done, self._trainer.state(), self._log.seconds)
+        except ValueError as not_finite:
+            raise self._diverged(f"Training broke down before step {done:,}: {not_finite}") from not_finite
+        save_model(self._model(done), self._folder.model)
+        self._saved = done
+
+    def _model(self, done: int) -> Model:
+        about = {"seed": self._config.seed, "versions": describe_versions(self._backend)}
+        plan, weights = self._plan, self._trainer.weights("ema")
+        return Model(plan.recipe, plan.architecture, weights, plan.data, done, self._config.steps, about)
+
+    def _picture(self, done: int) -> None:
+        if self._folder is None or not self._plan.data.images:
+            return
+        image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
+        pictures.save_png(image, self._folder.samples / f"step-{done:08d}.png")
+
+    def _diverged(self, what: str) -> Error:
+        kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""
+        return Error(f"{what}.{kept} Start anew with a lower learning rate (--set lr=...) or clipping (--set clip=1).")
+
+    def _say_how_to_go_on(self, done: int) -> None:
+        if self._folder is None:
+            self._progress.note(f"Stopped after step {done:,}; nothing was saved, for the run has no folder.")
+        else:
+            self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.path)}")
+
+
+@contextmanager
+def _interruptible(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
+    """Make the first Ctrl-C a request that the loop can look at; the second interrupts at once, as ever."""
+    asked = threading.Event()
+    if threading.current_thread() is not threading.main_thread():
+        yield asked.is_set
+        return
+
+    def ask(signum: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, before)
+        asked.set()
+        note("Finishing this step and saving; press Ctrl-C again to stop at once.")
+
+    before: Any = signal.signal(signal.SIGINT, ask)
+    try:
+        yield asked.is_set
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,43 @@
+"""Every example runs with few steps and makes its picture; the toy, trained for longer, comes close to the exact answer."""
+
+import math
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+HERE = Path(__file__).parent
+MORE = {"digits": ("--samples", "64")}
+
+
+def run(name, backend, out, steps, *more):
+    command = [sys.executable, HERE / f"{name}.py", "--backend", backend, "--steps", str(steps), "--out", out, *more]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("name", ["toy2d", "digits", "bring_your_own"])
+def test_runs_and_makes_its_picture(name, backend, tmp_path):
+    out = tmp_path / "picture.png"
+    text = run(name, backend, out, 3, *MORE.get(name, ()))
+    numbers = [float(n) for n in re.findall(r"-?(?:\d+\.\d+|nan|inf)\b", text)]
+    assert len(numbers) >= 3
+    assert all(map(math.isfinite, numbers)), text
+    with Image.open(out) as picture:
+        assert min(picture.size) > 100
+        assert len(picture.convert("RGB").getcolors(2**24)) > 2, "the picture is empty"
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_toy_comes_close_to_the_exact_answer(backend, tmp_path):
+    if backend == "tinygrad":
+        pytest.skip("too slow on a CPU: the mathematics is the same, and tests/cross_backend compares the numbers")
+    text = run("toy2d", backend, tmp_path / "picture.png", 1000)
+    teacher, distilled, trained = (float(e) for e in re.findall(r"exact answer ([\d.]+)", text))
+    assert teacher < 0.1
+    assert distilled < 0.2
+    assert trained < 0.5

@@ -1,0 +1,108 @@
+"""Two-dimensional toys against the exact answer: a teacher, distillation (CD) and training from data alone (CT).
+
+    python examples/toy2d.py --backend torch        # or jax, tinygrad; about a minute on two CPU cores
+
+The data are six blobs whose consistency function is known exactly: a rotated product of one-dimensional mixtures. All
+models start from the same noise, so each point has one right answer. Expect the error (RMS distance to that answer) to
+be smallest for the teacher with 35 network evaluations and not much larger for CD with a single one; CT, which learns
+without a teacher, gets the blobs right but more of the points between them wrong. ``toy2d.png`` shows every point in
+the colour of the direction its noise came from: where colours mix that should not, the map is wrong.
+"""
+
+import argparse
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+
+import cmcore as cm
+
+matplotlib.use("Agg")
+import matplotlib.pyplot as plt
+
+NETWORK = cm.architectures.ResidualMLP(shape=(2,), width=128, blocks=3)
+BATCH, POINTS = 512, 4000
+
+
+def six_blobs():
+    """Three blobs by two, turned by 30 degrees: an oracle knows the law's score, denoiser and consistency function."""
+    long = cm.oracles.Mixture(weights=[1, 2, 1], means=[-1.2, 0.0, 1.2], stds=0.2)
+    short = cm.oracles.Mixture(weights=[1, 1], means=[-0.6, 0.6], stds=0.2)
+    c, s = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    return cm.oracles.Rotated(cm.oracles.Product([long, short]), [[c, -s], [s, c]])
+
+
+def draw(law, n, seed):
+    rng = np.random.default_rng(seed)
+    return law.sample(rng.standard_normal((n, 2)), rng.random((n, 2))).astype(np.float32)
+
+
+def train(backend, recipe, law, steps, weights=None, teacher=None):
+    """Train a network and return its averaged weights."""
+    trainer = backend.trainer(
+        backend.network(NETWORK, weights),
+        recipe.loss,
+        optimizer=recipe.optimizer,
+        tau=recipe.tau,
+        frozen={"teacher": backend.network(NETWORK, teacher)} if teacher else None,
+        keep_target=recipe.keep_target,
+    )
+    for k in range(steps):
+        x0 = backend.asarray(draw(law, BATCH, seed=k))
+        loss = trainer.step(k, x0, recipe.scalars(k, steps))
+        if (k + 1) % max(1, steps // 4) == 0:
+            print(f"{recipe.name:5} step {k + 1:5}  loss {float(backend.to_numpy(loss)):.4f}", flush=True)
+    return trainer.weights("ema")
+
+
+def sample(backend, recipe, weights, z, steps):
+    """Turn noise into samples by the recipe's own sampler."""
+    no_noise = lambda i: None  # neither the teacher's ODE nor a single step adds any
+    x = recipe.sample(backend.network(NETWORK, weights), backend.asarray(z), recipe.times(steps), no_noise)
+    return backend.to_numpy(x)
+
+
+def plot(panels, z, out):
+    colour = np.arctan2(z[:, 1], z[:, 0])
+    figure, axes = plt.subplots(1, len(panels), figsize=(3.2 * len(panels), 3.5), layout="constrained")
+    for axis, (title, x) in zip(axes, panels, strict=True):
+        axis.scatter(x[:, 0], x[:, 1], s=2, c=colour, cmap="hsv", linewidths=0)
+        axis.set(title=title, xlim=(-2.3, 2.3), ylim=(-2.3, 2.3), aspect="equal", xticks=[], yticks=[])
+    figure.savefig(out, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--backend", default=None, choices=cm.available(), help="default: the first one installed")
+    parser.add_argument("--steps", type=int, default=3000, help="training steps of each model (default %(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("toy2d.png"))
+    args = parser.parse_args()
+
+    backend, law = cm.use(args.backend), six_blobs()
+    z = np.random.default_rng(0).standard_normal((POINTS, 2)).astype(np.float32)
+    exact = law.consistency(cm.grids.T_MAX * z.astype(np.float64), cm.grids.T_MAX)
+
+    options = {"sigma_data": float(exact.std()), "lr": 1e-3, "decay": True}
+    edm = cm.recipes.get("edm", **options)
+    cd = cm.recipes.get("cd", **options)
+    ct = cm.recipes.get("ct", **options)
+    teacher = train(backend, edm, law, args.steps)
+    distilled = train(backend, cd, law, args.steps, weights=teacher, teacher=teacher)
+    trained = train(backend, ct, law, args.steps)
+
+    panels = [("exact", exact)]
+    for title, recipe, weights, steps in (
+        ("teacher, 35 evaluations", edm, teacher, 18),
+        ("CD, 1 evaluation", cd, distilled, 1),
+        ("CT, 1 evaluation", ct, trained, 1),
+    ):
+        x = sample(backend, recipe, weights, z, steps)
+        error = np.sqrt(np.mean(np.sum((x - exact) ** 2, axis=1)))
+        print(f"{title:24} RMS distance to the exact answer {error:.4f}")
+        panels.append((f"{title}\nRMS error {error:.3f}", x))
+    plot(panels, z, args.out)
+    print(f"The picture is {args.out}.")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""What every test can ask for: the array libraries (`lib`), the backends (`backend`, `trainable`) and 64-bit JAX (`x64`).
+
+``CMCORE_TEST_BACKENDS=torch,jax`` runs the tests of those backends only; by default all that are installed take part.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import array_api_strict
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+import cmcore as cm
+
+settings.register_profile(
+    "cmcore",
+    deadline=None,
+    max_examples=15,
+    derandomize="CI" in os.environ,
+    # `lib` gives the same arrays whatever the example, so that it need not be made anew for each.
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+settings.load_profile("cmcore")
+
+BACKENDS = ("numpy", "torch", "jax", "tinygrad")
+
+
+def _chosen() -> tuple[str, ...]:
+    asked = os.environ.get("CMCORE_TEST_BACKENDS")
+    if asked is None:
+        return tuple(name for name in BACKENDS if name in cm.available())
+    chosen = tuple(name.strip() for name in asked.split(",") if name.strip())
+    if not chosen or not set(chosen) <= set(BACKENDS):
+        raise pytest.UsageError(f"CMCORE_TEST_BACKENDS must list some of {', '.join(BACKENDS)}, got {asked!r}.")
+    return chosen
+
+
+CHOSEN = _chosen()
+LIBRARIES = tuple(lib for name in CHOSEN for lib in ((name, "strict") if name == "numpy" else (name,)))
+TRAINABLE = tuple(name for name in CHOSEN if name != "numpy")
+
+
+@dataclass(frozen=True)
+class Library:
+    """An array library as a test of the mathematics sees it; ``backend`` is the cmcore backend behind it."""
+
+    name: str
+    backend: Any
+
+    @property
+    def xp(self) -> Any:
+        return self.backend.xp
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Any:
+        return self.backend.asarray(host, dtype)
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return self.backend.to_numpy(x)
+
+
+class StrictBackend:
+    """array-api-strict as far as the mathematics needs one; all else is the NumPy backend's."""
+
+    name = "array_api_strict"
+    xp = array_api_strict
+
+    def __init__(self, numpy_backend: Any) -> None:
+        self._numpy = numpy_backend
+
+    def __getattr__(self, member: str) -> Any:
+        return getattr(self._numpy, member)
+
+    def on(self, device: str | None) -> StrictBackend:
+        return self
+
+    def owns(self, x: object) -> bool:
+        return isinstance(x, type(array_api_strict.zeros(())))
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Any:
+        return array_api_strict.asarray(self._numpy.asarray(self.to_numpy(host), dtype))
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return np.asarray(x)
+
+    def stop_gradient(self, x: Any) -> Any:
+        return x
+
+
+@contextmanager
+def strictest() -> Iterator[StrictBackend]:
+    """array-api-strict, registered with cmcore, without anything that a compiler could not trace."""
+    strict = StrictBackend(cm.load("numpy"))
+    cm.register(strict)
+    flags = array_api_strict.ArrayAPIStrictFlags(
+        api_version="2024.12", boolean_indexing=False, data_dependent_shapes=False, enabled_extensions=()
+    )
+    try:
+        with flags:
+            yield strict
+    finally:
+        del cm.backend._registered[strict.name]
+        cm.backend._by_type.clear()
+
+
+@contextmanager
+def jax_x64() -> Iterator[None]:
+    """JAX's 64-bit types, which are off by default."""
+    import jax
+
+    with jax.enable_x64(True):
+        yield
+
+
+@pytest.fixture(params=LIBRARIES)
+def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
+    """Each array library in turn, float64 included."""
+    with ExitStack() as stack:
+        if request.param == "strict":
+            yield Library("strict", stack.enter_context(strictest()))
+        else:
+            if request.param == "jax":
+                stack.enter_context(jax_x64())
+            yield Library(request.param, cm.load(request.param))
+
+
+@pytest.fixture(params=CHOSEN)
+def backend(request: pytest.FixtureRequest) -> Any:
+    """Each cmcore backend in turn, as a user finds it (JAX without 64-bit types; see `x64`)."""
+    return cm.load(request.param)
+
+
+@pytest.fixture(params=TRAINABLE)
+def trainable(request: pytest.FixtureRequest) -> Any:
+    """Each backend with gradients in turn, as a user finds it (JAX without 64-bit types; see `x64`)."""
+    return cm.load(request.param)
+
+
+@pytest.fixture
+def x64() -> Iterator[None]:
+    """Float64 in every backend for the length of a test: JAX needs to be told."""
+    if "jax" not in CHOSEN:
+        yield
+        return
+    with jax_x64():
+        yield

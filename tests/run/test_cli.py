@@ -1,0 +1,215 @@
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+
+import numpy as np
+import pytest
+from conftest import TRAINABLE
+from PIL import Image
+
+import cmcore as cm
+from cmcore.run import cli
+from cmcore.run.checkpoint import load_model
+from cmcore.run.folder import RunFolder
+
+pytestmark = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
+FIRST = TRAINABLE[0] if TRAINABLE else ""
+SMALL = ["--steps", "4", "--batch", "8", "--width", "8", "--blocks", "1"]
+# torch.compile takes longer than these runs.
+SMALL += ["--no-compile"] if FIRST == "torch" else []
+
+
+@pytest.fixture(autouse=True)
+def as_we_found_it(monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(cm.backend, "_process_default", None)
+
+
+def run(*arguments):
+    """The exit status of a command; argparse leaves by `SystemExit`."""
+    try:
+        return cli.main([str(a) for a in arguments])
+    except SystemExit as left:
+        return left.code
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    path = tmp_path_factory.mktemp("data") / "points.npz"
+    np.savez(path, x=np.random.default_rng(0).normal(size=(50, 3)).astype(np.float32))
+    return path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Images of mixed sizes and modes, in two folders."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i, (mode, size) in enumerate([("RGB", (20, 30)), ("L", (16, 16)), ("RGBA", (40, 17)), ("P", (18, 18))] * 2):
+        (root / "ab"[i % 2]).mkdir(exist_ok=True)
+        Image.fromarray(rng.integers(0, 256, (*size, 3), np.uint8)).convert(mode).save(root / "ab"[i % 2] / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, points):
+    out = tmp_path_factory.mktemp("runs") / "run"
+    assert run("train", "--data", points, "--recipe", "ct", "--backend", FIRST, "--out", out, *SMALL) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory, folder):
+    out = tmp_path_factory.mktemp("runs") / "images"
+    extra = ["--size", "8", "--classes", "--set", "lr=1e-3", "--seed", "3"]
+    assert run("train", "--data", folder, "--recipe", "edm", "--backend", FIRST, "--out", out, *SMALL, *extra) == 0
+    return out
+
+
+def test_training_remembers_what_was_typed(images, folder):
+    config, plan, _ = RunFolder(images).read()
+    assert (config.data, config.size, config.seed, config.steps) == (str(folder), 8, 3, 4)
+    assert plan.recipe.optimizer.lr == 1e-3
+    assert plan.data.shape == (3, 8, 8)
+    assert load_model(images).data.classes == ("a", "b")
+    assert any((images / "samples").iterdir())
+
+
+def test_samples_go_where_they_are_asked_for(images, tmp_path, capsys):
+    base = ["sample", images, "--n", "5", "--backend", "numpy", "--steps", "3"]
+    assert run(*base, "--out", tmp_path / "grid.png") == 0
+    assert run(*base, "--out", tmp_path / "samples.npz", "--label", "b") == 0
+    assert run(*base, "--out", tmp_path / "folder", "--label", "1") == 0
+    assert run(*base, "--out", tmp_path / "new" / "again.npz", "--label", "b", "--batch", "2") == 0
+    assert Image.open(tmp_path / "grid.png").width > 16
+    a, b = (np.load(tmp_path / name)["x"] for name in ("samples.npz", "new/again.npz"))
+    assert a.shape == (5, 3, 8, 8)
+    assert np.abs(a - b).max() <= 1e-6
+    assert len(list((tmp_path / "folder").iterdir())) == 5
+    # The same picture must not be written over.
+    before = (tmp_path / "grid.png").read_bytes()
+    assert run(*base, "--out", tmp_path / "grid.png", "--seed", "1") == 2
+    assert run(*base, "--out", tmp_path / "folder") == 2
+    assert (tmp_path / "grid.png").read_bytes() == before
+    assert "not overwritten" in capsys.readouterr().err
+
+
+def test_evaluation_prints_a_table(trained, images, points, capsys):
+    assert run("eval", trained, "--n", "20", "--backend", "numpy") == 0
+    out = capsys.readouterr().out
+    assert "1 step " in out
+    assert "2 steps" in out
+    assert run("eval", images / "model.safetensors", "--n", "4", "--steps", "2", "--backend", "numpy") == 2
+    assert "--data" in capsys.readouterr().err
+    assert run("eval", trained / "model.safetensors", "--n", "20", "--data", points, "--backend", "numpy") == 0
+
+
+def test_resuming_takes_everything_from_the_folder(trained, tmp_path, points, capsys):
+    assert run("train", "--out", trained, "--resume") == 2
+    assert "is finished" in capsys.readouterr().err
+    assert run("train", "--out", trained, "--resume", "--steps", "9", "--recipe", "ect") == 2
+    assert "--recipe ct there, ect here; --steps 4 there, 9 here" in capsys.readouterr().err
+    assert run("train", "--out", trained, "--data", points) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert run("train", "--out", tmp_path / "none", "--resume") == 2
+    assert not (tmp_path / "none").exists()
+
+
+def test_a_backend_is_chosen_and_named(points, tmp_path, capsys):
+    assert run("train", "--data", points, "--out", tmp_path / "run", *SMALL) == 0
+    first = cm.available()[0]
+    assert f"cmcore: using {first}" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").read()[0].backend == first
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["train"], "--out"),
+        (["train", "--out", "{new}"], "needs --data"),
+        (["train", "--out", "{new}", "--data", "{new}/nowhere"], "no folder or file"),
+        (["train", "--out", "{new}", "--data", "{points}", "--recipe", "magic", "--backend", FIRST], "no recipe named 'magic'"),
+        (["train", "--out", "{new}", "--data", "{points}", "--backend", "abacus"], "no backend named 'abacus'"),
+        (["train", "--out", "{new}", "--data", "{points}", "--backend", "numpy"], "no gradients"),
+        (["train", "--out", "{new}", "--data", "{points}", "--device", "tpu:9", "--backend", FIRST], "no device"),
+        (["train", "--out", "{new}", "--data", "{points}", "--set", "lr"], "KEY=VALUE"),
+        (["train", "--out", "{new}", "--data", "{points}", "--set", "wings=2"], "no option 'wings'"),
+        (["train", "--out", "{new}", "--data", "{points}", "--set", "lr=-1", "--backend", FIRST], "must be positive"),
+        (["train", "--out", "{new}", "--data", "{points}", "--steps", "0"], "--steps must be at least 1"),
+        (["train", "--out", "{new}", "--data", "{points}", "--steps", "many"], "invalid int value"),
+        (["train", "--out", "{new}", "--data", "{points}", "--classes", "--backend", FIRST], "no labels"),
+        (["train", "--out", "{new}", "--data", "{points}", "--recipe", "cd", "--backend", FIRST], "needs --teacher"),
+        (["train", "--out", "{new}", "--data", "{points}", "--init", "{new}/x", "--backend", FIRST], "no file"),
+        (["train", "--out", "{new}", "--data", "{points}", "--network", "conv", "--backend", FIRST], "shape"),
+        (["sample", "{new}/none", "--out", "{new}/a.png"], "no file"),
+        (["sample", "{run}", "--out", "{new}/a.png"], "not images"),
+        (["sample", "{run}", "--out", "{new}/a.jpeg"], "not to a.jpeg"),
+        (["sample", "{run}", "--out", "{new}/a.npz", "--n", "0", "--backend", "numpy"], "at least 1"),
+        (["sample", "{run}", "--out", "{new}/a.npz", "--label", "0", "--backend", "numpy"], "without classes"),
+        (["sample", "{run}", "--out", "{new}/a.npz", "--times", "1", "2", "--backend", "numpy"], "must decrease"),
+        (["sample", "{run}", "--out", "{new}/a.npz", "--seed", "-1", "--backend", "numpy"], "seed"),
+        (["eval", "{run}", "--n", "1", "--backend", "numpy"], "at least 2"),
+        (["paint"], "invalid choice"),
+    ],
+)
+def test_what_is_wrong_is_told_in_a_sentence(arguments, match, trained, points, tmp_path, capsys):
+    places = {"run": trained, "points": points, "new": tmp_path / "new"}
+    assert run(*(a.format(**places) for a in arguments)) == 2
+    err = capsys.readouterr().err
+    assert match in err
+    assert "Traceback" not in err
+    last = err.splitlines()[-1]
+    assert last.startswith("cmcore: ")
+    assert last.endswith(".")
+    assert not (tmp_path / "new" / "config.json").exists()
+
+
+def test_help_version_and_backends(capsys):
+    assert run() == 0
+    assert "train" in capsys.readouterr().out
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"cmcore {cm.__version__}\n"
+    assert run("backends") == 0
+    out = capsys.readouterr().out
+    assert all(name in out for name in cm.names())
+    assert cm.load("numpy").version() in out
+
+
+def test_a_missing_framework_is_named_with_what_to_type(monkeypatch, capsys):
+    from cmcore import backend
+
+    def missing(name):
+        raise cm.Error(f'The backend {name!r} needs the package "x": pip install "cmcore[{name}]".')
+
+    monkeypatch.setattr(backend, "load", missing)
+    assert run("backends") == 0
+    assert 'pip install "cmcore[jax]"' in capsys.readouterr().out
+
+
+def test_debug_shows_the_traceback(tmp_path):
+    with pytest.raises(cm.Error):
+        run("sample", tmp_path, "--out", tmp_path / "a.png", "--debug")
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(points, tmp_path):
+    """In a process of its own, as from a terminal."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "cmcore", "train", "--data", str(points), "--backend", FIRST, "--out", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command += [*SMALL, "--steps", "1000000", "--save-every", "20"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    until = time.monotonic() + 120
+    while not (out / "model.safetensors").exists() or load_model(out).step == 0:
+        assert process.poll() is None, process.stderr.read()
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert f"To go on: cmcore train --out {out} --resume" in err
+    assert "Traceback" not in err
+    step = int(err.split("Saved after step ")[1].split(".")[0].replace(",", ""))
+    assert load_model(out).step == step

@@ -1,0 +1,104 @@
+from functools import cache
+
+import numpy as np
+import pytest
+from conftest import CHOSEN
+from toy import make_data
+
+import cmcore as cm
+from cmcore.architectures import ResidualMLP
+from cmcore.run import generate as generation
+from cmcore.run.checkpoint import Model
+from cmcore.run.config import DataFacts
+from cmcore.run.evaluate import evaluate, to_table
+from cmcore.run.generate import Sampler, generate
+
+
+@cache
+def make_model(recipe="ct", classes=0):
+    architecture = ResidualMLP((1, 4, 4), width=16, blocks=2, classes=classes)
+    rng = np.random.default_rng(0)
+    weights = {k: w + 0.1 * rng.standard_normal(w.shape, np.float32) for k, w in architecture.init(0).items()}
+    return Model(cm.recipes.get(recipe), architecture, weights, DataFacts("toy", (1, 4, 4), True, tuple("abc")[:classes]))
+
+
+# Few steps of the ODE would multiply differences in rounding.
+CASES = [("ct", 1), ("ct", 3), ("ect", 2), ("edm", 18)]
+
+
+@pytest.mark.parametrize(("recipe", "steps"), CASES)
+def test_sample_i_does_not_depend_on_the_batch(backend, recipe, steps):
+    model = make_model(recipe)
+    one = generate(model, 7, steps=steps, seed=3, backend=backend, batch=7)
+    for batch in (1, 2, 5, 100):
+        assert np.abs(generate(model, 7, steps=steps, seed=3, backend=backend, batch=batch) - one).max() <= 1e-6
+    assert np.abs(generate(model, 4, steps=steps, seed=3, backend=backend) - one[:4]).max() <= 1e-6
+    assert one.dtype == np.float32
+    assert len(np.unique(one[:, 0, 0, 0])) == 7
+    assert np.abs(generate(model, 7, steps=steps, seed=4, backend=backend) - one).max() > 0.01
+
+
+@pytest.mark.parametrize(("recipe", "steps"), CASES)
+def test_all_backends_make_the_same_samples(recipe, steps):
+    made = [generate(make_model(recipe), 5, steps=steps, seed=1, backend=cm.load(name)) for name in CHOSEN]
+    for other in made[1:]:
+        assert np.abs(other - made[0]).max() <= 1e-5
+
+
+def test_compiled_samples_are_the_same(trainable, monkeypatch):
+    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1000)
+    eager = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
+    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1)
+    compiled = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
+    assert np.abs(compiled - eager).max() <= 1e-5
+
+
+def test_labels(backend):
+    model = make_model(classes=3)
+    cycled = generate(model, 7, backend=backend, batch=4)
+    given = generate(model, 7, backend=backend, labels=[0, 1, 2, 0, 1, 2, 0])
+    assert np.abs(cycled - given).max() <= 1e-6
+    ones = generate(model, 7, backend=backend, labels=[1] * 7)
+    same = [np.abs(a - b).max() <= 1e-6 for a, b in zip(ones, cycled, strict=True)]
+    assert same == [i % 3 == 1 for i in range(7)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        ({"n": 0}, "at least 1"),
+        ({"n": 2, "batch": 0}, "batch size"),
+        ({"n": 2, "steps": 2, "times": [80.0]}, "not both"),
+        ({"n": 2, "steps": 0}, "at least one step"),
+        ({"n": 2, "times": [1.0, 2.0]}, "must decrease"),
+        ({"n": 2, "seed": -1}, "seed"),
+        ({"n": 2, "labels": [0, 0]}, "without classes"),
+    ],
+)
+def test_bad_requests_are_sentences(arguments, match):
+    with pytest.raises(ValueError, match=match):
+        generate(make_model(), backend=cm.load("numpy"), **arguments)
+
+
+@pytest.mark.parametrize(("labels", "match"), [([0], "2 whole"), ([0.5, 1], "2 whole"), ([0, 3], "0 to 2"), ([-1, 0], "0 to 2")])
+def test_bad_labels_are_sentences(labels, match):
+    with pytest.raises(ValueError, match=match):
+        generate(make_model(classes=3), 2, labels=labels, backend=cm.load("numpy"))
+
+
+def test_progress_counts_samples():
+    seen = []
+    Sampler(make_model(), cm.load("numpy"), batch=4)(10, progress=seen.append)
+    assert seen == [4, 8, 10]
+
+
+def test_evaluation_has_a_row_for_each_number_of_steps_and_the_floor():
+    rows = evaluate(make_model(), make_data(), steps=(1, 3), n=20, backend=cm.load("numpy"))
+    assert [(row.name, row.nfe) for row in rows] == [("1 step", 1), ("3 steps", 3), ("real data", None)]
+    assert all(row.ms > 0 for row in rows[:2])
+    assert rows[2].frechet < min(rows[0].frechet, rows[1].frechet)
+    lines = to_table(rows).splitlines()
+    assert len(lines) == 5
+    assert lines[2].split()[:3] == ["1", "step", "1"]
+    with pytest.raises(ValueError, match="shape"):
+        evaluate(make_model(), make_data((1, 2, 2)), steps=(1,), n=20)

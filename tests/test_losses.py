@@ -1,0 +1,234 @@
+"""The losses against expectations known in closed form; gradients are taken along single parameters by `Backend.jvp`.
+
+Expectations over Gaussian data and noise are exact: the losses here are quadratic in both, and the mean over the four
+points x_0 = +-s, z = +-1 equals the Gaussian's for any quadratic.
+"""
+
+import numpy as np
+import pytest
+from exact import close, dtypes, gaussian_denoiser
+
+from cmcore import distances, grids, losses, solvers
+
+STD = 0.5
+
+
+def four_points(lib, dtype="float64", std=STD, repeats=1):
+    """Data and noise, (4 repeats, 1), whose mean of any quadratic is the expectation."""
+    x0 = np.repeat(std * np.array([[1.0], [1.0], [-1.0], [-1.0]]), repeats, axis=0)
+    z = np.repeat(np.array([[1.0], [-1.0], [1.0], [-1.0]]), repeats, axis=0)
+    return lib.asarray(x0, dtype), lib.asarray(z, dtype)
+
+
+def derivative(backend, function, at):
+    """Return d function / d parameter at a number, on the host."""
+    theta = backend.asarray(at, "float64")
+    return float(backend.to_numpy(backend.jvp(function, (theta,), (backend.xp.ones_like(theta),))[1]))
+
+
+@dtypes
+def test_denoising_loss(lib, dtype):
+    x0, z, t = np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[1.0, 0.5], [-0.3, 0.2]]), np.array([0.5, 3.0])
+    got = losses.denoising(lambda x, s: 0.5 * x, *(lib.asarray(v, dtype) for v in (x0, z, t)))
+    close(lib, got, ((0.5 * (x0 + t[:, None] * z) - x0) ** 2).mean(1), dtype)
+
+
+def test_denoising_loss_is_least_for_the_posterior_mean():
+    from conftest import Library
+
+    import cmcore as cm
+
+    lib = Library("numpy", cm.load("numpy"))
+    x0, z = four_points(lib)
+    best = STD**2 / (STD**2 + 1.7**2)
+    values = {a: losses.denoising(lambda x, t, a=a: a * x, x0, z, 1.7).mean() for a in (best - 0.01, best, best + 0.01)}
+    assert min(values, key=values.get) == best
+
+
+@dtypes
+@pytest.mark.parametrize("step", [solvers.euler, solvers.heun])
+def test_consistency_losses_as_printed(lib, dtype, step):
+    x0, z = np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[1.0, 0.5], [-0.3, 0.2]])
+    t, r = np.array([3.0, 0.8]), np.array([2.0, 0.5])
+    denoiser = gaussian_denoiser(0.1, 0.6)
+    given = [lib.asarray(v, dtype) for v in (x0, z, t, r)]
+
+    def f(x, s):
+        return x / (1.0 + s[:, None])
+
+    def f_target(x, s):
+        return x / (2.0 + s[:, None])
+
+    x_t = x0 + t[:, None] * z
+    first = (x_t - denoiser(x_t, t)) / t[:, None]
+    x_r = x_t + (r - t)[:, None] * first
+    if step is solvers.heun:
+        x_r = x_t + (r - t)[:, None] * (first + (x_r - denoiser(x_r, r)) / r[:, None]) / 2
+    distilled = losses.consistency(f, f_target, *given, denoiser=denoiser, step=step)
+    close(lib, distilled, ((f(x_t, t) - f_target(x_r, r)) ** 2).mean(1), dtype, scale=1.0)
+
+    trained = losses.consistency(f, f_target, *given, distance=distances.l1)
+    close(lib, trained, np.abs(f(x_t, t) - f_target(x0 + r[:, None] * z, r)).mean(1), dtype, scale=1.0)
+
+
+def test_conditions_reach_both_networks(lib):
+    seen = []
+
+    def f(x, t, label):
+        seen.append(label)
+        return x
+
+    x = lib.asarray([[0.5]], "float32")
+    losses.consistency(f, f, x, x, 2.0, 1.0, label="seven")
+    losses.denoising(f, x, x, 2.0, label="seven")
+    assert seen == ["seven"] * 3
+
+
+# --- gradients: T6 and T9 of the theory ---------------------------------------------------------------------------
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("noise", [-1.3, 0.4, 2.0])
+def test_gradient_for_data_of_one_point(trainable, noise):
+    """T6: for f = (m / s) x + (1 - m / s) theta the gradient is known, and it does not depend on the noise."""
+    xi, m, t, r, theta = 0.7, 0.05, 1.5, 1.2, 0.2
+    x0, z = trainable.asarray([[xi]], "float64"), trainable.asarray([[noise]], "float64")
+
+    def loss(p):
+        def f(x, s):
+            return m / s * x + (1 - m / s) * p
+
+        return 0.5 * losses.consistency(f, f, x0, z, t, r)[0]
+
+    expected = (1 - m / t) * m * (t - r) / (t * r) * (theta - xi)
+    assert derivative(trainable, loss, theta) == pytest.approx(expected, rel=1e-10)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradient_for_data_of_one_point_against_an_averaged_target(trainable):
+    """T6: with another theta in the target a term stays that does not shrink with t - r."""
+    xi, m, t, theta, averaged = 0.7, 0.05, 1.5, 0.2, 0.15
+    x0, z = trainable.asarray([[xi]], "float64"), trainable.asarray([[0.4]], "float64")
+
+    def function(p):
+        return lambda x, s: m / s * x + (1 - m / s) * p
+
+    def loss(p, r):
+        return 0.5 * losses.consistency(function(p), function(averaged), x0, z, t, r)[0]
+
+    limit = (1 - m / t) ** 2 * (theta - averaged)
+    assert derivative(trainable, lambda p: loss(p, t - 1e-7), theta) == pytest.approx(limit, rel=1e-6)
+
+
+def slope_model(p, x, s):
+    """A linear f = A(s) x whose A depends on the parameter p differently at different times."""
+    return p / (1.0 + s**p) * x
+
+
+def slope(p, s):
+    return p / (1.0 + s**p)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize(("t", "r"), [(2.0, 1.5), (2.0, 0.3), (0.4, 0.1)])
+def test_training_and_distillation_have_the_same_gradient(trainable, t, r):
+    """T9: for Gaussian data and linear f the expected gradients agree for every step, with the known value."""
+    p = 1.3
+    x0, z = four_points(trainable)
+    denoiser = gaussian_denoiser(0.0, STD)
+
+    def f(p):
+        return lambda x, s: slope_model(p, x, s)
+
+    def training(p):
+        return trainable.xp.mean(losses.consistency(f(p), f(p), x0, z, t, r))
+
+    def distillation(p):
+        return trainable.xp.mean(
+            losses.consistency(f(p), f(p), x0, z, t, r, denoiser=denoiser, step=solvers.euler)
+        )
+
+    h = 1e-6
+    derivative_of_slope = (slope(p + h, t) - slope(p - h, t)) / (2 * h)
+    expected = 2 * derivative_of_slope * (slope(p, t) * (STD**2 + t**2) - slope(p, r) * (STD**2 + r * t))
+    ct, cd = derivative(trainable, training, p), derivative(trainable, distillation, p)
+    assert ct == pytest.approx(expected, rel=1e-7)
+    assert cd == pytest.approx(ct, rel=1e-11)
+
+
+@pytest.mark.parametrize(("t", "r"), [(2.0, 1.5), (2.0, 0.3), (0.4, 0.1)])
+def test_training_and_distillation_differ_in_value_as_known(lib, t, r):
+    """T9: by (t - r)^2 A(r)^2 s^2 / (s^2 + t^2)."""
+    x0, z = four_points(lib)
+
+    def f(x, s):
+        return slope_model(1.3, x, s)
+
+    ct = losses.consistency(f, f, x0, z, t, r)
+    cd = losses.consistency(f, f, x0, z, t, r, denoiser=gaussian_denoiser(0.0, STD), step=solvers.euler)
+    gap = lib.to_numpy(ct).mean() - lib.to_numpy(cd).mean()
+    assert gap == pytest.approx((t - r) ** 2 * slope(1.3, r) ** 2 * STD**2 / (STD**2 + t**2), rel=1e-10)
+
+
+# --- what perfect training of one linear function per time arrives at: T23 ------------------------------------------
+
+
+def best_slopes(t, r, **options):
+    """Return, for each pair of times, the A that minimises the expected loss of f = A x against a target f = x.
+
+    The loss is a parabola in A, so its values at three points give the minimum exactly.
+    """
+    from conftest import Library
+
+    import cmcore as cm
+
+    lib = Library("numpy", cm.load("numpy"))
+    x0, z = four_points(lib, repeats=len(t))
+    t, r = np.tile(t, 4), np.tile(r, 4)
+
+    def expected(a):
+        loss = losses.consistency(lambda x, s: a * x, lambda x, s: x, x0, z, t, r, **options)
+        return loss.reshape(4, -1).mean(0)
+
+    below, middle, above = expected(-1.0), expected(0.0), expected(1.0)
+    return (below - above) / (2 * (below + above - 2 * middle))
+
+
+SIZES = (3, 11, 18, 41, 81, 161, 321, 641, 1281)
+
+
+@pytest.mark.parametrize(
+    ("options", "ratios"),
+    [
+        ({}, (0.1953, 0.7528, 0.8461, 0.9314, 0.9651, 0.9824, 0.9912, 0.9956, 0.9978)),
+        (
+            {"denoiser": gaussian_denoiser(0.0, STD), "step": solvers.euler},
+            (0.1953, 0.7528, 0.8461, 0.9314, 0.9651, 0.9824, 0.9912, 0.9956, 0.9978),
+        ),
+        (
+            {"denoiser": gaussian_denoiser(0.0, STD), "step": solvers.heun},
+            (4.095, 1.1746, 1.0553, 1.0093, 1.0023, 1.0006, 1.0001, 1.0000, 1.0000),
+        ),
+    ],
+    ids=["training", "distillation-euler", "distillation-heun"],
+)
+def test_where_training_arrives(options, ratios):
+    exact = np.sqrt((STD**2 + 0.002**2) / (STD**2 + 80**2))
+    for n, ratio in zip(SIZES, ratios, strict=True):
+        pair = grids.uniform_pair((np.arange(n - 1) + 0.5) / (n - 1), float(n))
+        assert np.prod(best_slopes(pair.t, pair.r, **options)) / exact == pytest.approx(ratio, abs=5.1e-5 * max(ratio, 1) * (10 if ratio > 4 else 1))
+
+
+def test_where_easy_consistency_tuning_arrives():
+    exact = STD / np.sqrt(STD**2 + 80**2)
+    ratios = (0.597, 0.678, 0.862, 0.937, 0.969, 0.985, 0.9926, 0.9963, 0.9982)
+    for stage, ratio in enumerate(ratios):
+        times = [80.0]
+        while times[-1] > 1e-6:  # below, all functions are the identity; from stage 2 on the times never reach 0
+            times.append(float(grids.ect_pair(np.array([times[-1]]), float(stage)).r[0]))
+        chain = np.array(times)
+        got = np.prod(best_slopes(chain[:-1], chain[1:])) / exact
+        assert got == pytest.approx(ratio, abs=5.1e-5 if stage >= 6 else 5.1e-4)
+        if stage == 0:
+            assert len(chain) == 8
+            assert chain[-1] == 0

@@ -1,0 +1,107 @@
+"""The three paths against closed forms: Tweedie, the velocities of Gaussian data, and the unbiased score estimate."""
+
+import numpy as np
+import pytest
+from exact import close, dtypes, mixture_denoiser
+from scipy import integrate
+
+from cmcore import paths
+
+X0, Z = np.array([[0.3, -1.2], [0.8, 0.1], [-0.4, 0.6]]), np.array([[1.1, 0.2], [-0.7, 1.6], [0.5, -2.0]])
+T = np.array([0.2, 0.5, 0.8])
+PATHS = [paths.VE(), paths.TrigFlow(0.7), paths.Linear()]
+A = {"VE": np.ones_like, "TrigFlow": np.cos, "Linear": lambda t: 1 - t}
+B = {"VE": lambda t: t, "TrigFlow": np.sin, "Linear": lambda t: t}
+
+each_path = pytest.mark.parametrize("path", PATHS, ids=lambda p: type(p).__name__)
+
+
+def coefficients(path, t):
+    name = type(path).__name__
+    return A[name](t)[:, None], B[name](t)[:, None]
+
+
+@each_path
+@dtypes
+def test_perturbed_points(lib, dtype, path):
+    a, b = coefficients(path, T)
+    got = path.perturb(lib.asarray(X0, dtype), lib.asarray(Z, dtype), lib.asarray(T, dtype))
+    close(lib, got, a * X0 + b * Z, dtype)
+
+
+@each_path
+@dtypes
+def test_coefficients_have_the_derivatives_they_claim(lib, dtype, path):
+    t, h = lib.asarray(T, dtype), 1e-6
+    for value, slope in ((A, path.da), (B, path.db)):
+        f = value[type(path).__name__]
+        np.testing.assert_allclose(lib.to_numpy(slope(t)), (f(T + h) - f(T - h)) / (2 * h), atol=1e-6)
+
+
+@each_path
+@dtypes
+def test_gaussian_data_have_the_known_score_and_velocity(lib, dtype, path):
+    # The law of x_t is N(a m, V) with V = a^2 c^2 + (b noise_std)^2; v = a' m + V' / (2 V) (x - a m) carries it along.
+    mean, std, h = 0.4, 1.3, 1e-6
+
+    def law(t):
+        a, b = coefficients(path, t)
+        return a * mean, (a * std) ** 2 + (b * path.noise_std) ** 2
+
+    centre, variance = law(T)
+    (centre_after, variance_after), (centre_before, variance_before) = law(T + h), law(T - h)
+    velocity = (centre_after - centre_before) / (2 * h) + (variance_after - variance_before) / (
+        4 * h * variance
+    ) * (X0 - centre)
+    a, _ = coefficients(path, T)
+    denoised = mean + a * std**2 / variance * (X0 - centre)
+
+    x, t, d = lib.asarray(X0, dtype), lib.asarray(T, dtype), lib.asarray(denoised, dtype)
+    close(lib, path.score(x, t, d), -(X0 - centre) / variance, dtype, scale=10.0)
+    np.testing.assert_allclose(lib.to_numpy(path.velocity(x, t, d)), velocity, atol=5e-6, rtol=5e-6)
+
+
+@dtypes
+def test_ve_velocity_is_minus_t_times_the_score(lib, dtype):
+    x, t, d = lib.asarray(X0, dtype), lib.asarray(T, dtype), lib.asarray(Z, dtype)
+    score = lib.to_numpy(paths.VE().score(x, t, d))
+    close(lib, paths.VE().velocity(x, t, d), -T[:, None] * score, dtype, scale=10.0)
+    close(lib, paths.VE().velocity(x, t, d), (X0 - Z) / T[:, None], dtype, scale=10.0)
+
+
+@dtypes
+def test_ve_diffusion_coefficient(lib, dtype):
+    close(lib, paths.VE().diffusion(lib.asarray(T, dtype)), np.sqrt(2 * T), dtype)
+
+
+def test_score_estimate_is_the_published_formula(lib):
+    x_t = X0 + T[:, None] * Z
+    got = paths.VE().score_estimate(lib.asarray(X0), lib.asarray(x_t), lib.asarray(T))
+    close(lib, got, -(x_t - X0) / T[:, None] ** 2, str(lib.to_numpy(got).dtype), scale=10.0)
+
+
+def test_score_estimate_is_unbiased():
+    # Averaged over the data given x_t, it is the derivative of ln p_t, here by quadrature for a skewed mixture.
+    means, stds, weights, t = np.array([-1.0, 1.2]), np.array([0.3, 0.5]), np.array([0.7, 0.3]), 0.6
+
+    def prior(x0):
+        return (weights * np.exp(-((x0 - means) ** 2) / (2 * stds**2)) / stds).sum()
+
+    def marginal(x, g=lambda x0: 1.0):
+        return integrate.quad(lambda u: prior(u) * np.exp(-((x - u) ** 2) / (2 * t**2)) * g(u), -6, 6, epsabs=1e-13)[0]
+
+    for x in (-1.1, 0.1, 0.9):
+        x_t = np.array([[x]])
+        mean_estimate = marginal(x, lambda u: paths.VE().score_estimate(np.array([[u]]), x_t, t)[0, 0]) / marginal(x)
+        h = 1e-4
+        assert mean_estimate == pytest.approx((np.log(marginal(x + h)) - np.log(marginal(x - h))) / (2 * h), abs=1e-6)
+        denoised = mixture_denoiser(x_t, np.array([t]), means, stds, weights)
+        assert paths.VE().score(x_t, t, denoised)[0, 0] == pytest.approx(mean_estimate, abs=1e-9)
+
+
+@each_path
+def test_a_time_may_be_a_number_or_an_array_without_axes(lib, path):
+    x, other = lib.asarray(X0, "float32"), lib.asarray(Z, "float32")
+    expected = lib.to_numpy(path.velocity(x, lib.asarray([0.5] * 3, "float32"), other))
+    for t in (0.5, np.float64(0.5), lib.asarray(0.5, "float32")):
+        assert np.array_equal(lib.to_numpy(path.velocity(x, t, other)), expected)

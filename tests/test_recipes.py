@@ -1,0 +1,248 @@
+"""The recipes are what their papers say, made of the library's own parts."""
+
+from dataclasses import FrozenInstanceError
+
+import numpy as np
+import pytest
+from conftest import Library
+
+import cmcore as cm
+from cmcore import distances, grids, losses, recipes, solvers, weightings
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
+
+X0, Z = np.random.default_rng(0).standard_normal((2, 4, 3))
+UNIFORM, NORMAL = np.array([0.1, 0.4, 0.6, 0.9]), np.array([-1.0, -0.2, 0.3, 1.5])
+
+
+def net(x, c_noise, shift=0.0):
+    return 0.7 * x + c_noise[:, None] + shift
+
+
+def teacher(x, c_noise, shift=0.0):
+    return 0.2 * x - 0.1 * c_noise[:, None] + shift
+
+
+def target(x, c_noise, shift=0.0):
+    return 0.6 * x + c_noise[:, None] + shift
+
+
+NETS = {"online": net, "target": target, "teacher": teacher}
+
+
+def test_the_names():
+    assert recipes.names()[:4] == ("edm", "cd", "ct", "ect")
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_says_what_it_is(name):
+    recipe = recipes.get(name)
+    assert recipe.name == name
+    assert recipe.summary.endswith(".")
+    assert recipe.tau in ("uniform", "normal")
+    entry = recipes.cite(name)
+    assert entry.startswith("@inproceedings{")
+    assert entry.count("{") == entry.count("}")
+    assert all(field in entry for field in ("title=", "author=", "year="))
+
+
+def test_papers_settings():
+    cd, ct, ect, edm = (recipes.get(n) for n in ("cd", "ct", "ect", "edm"))
+    assert (cd.n, cd.solver, cd.mu, cd.needs_teacher, cd.optimizer.lr) == (18, "heun", 0.0, True, 4e-4)
+    assert (ct.s0, ct.s1, ct.mu0, ct.schedule, ct.convention) == (2, 150, 0.9, "adaptive", "paper")
+    assert (ect.mean, ect.std, ect.q, ect.k, ect.b, ect.optimizer.lr) == (-1.1, 2.0, 2.0, 8.0, 1.0, 1e-4)
+    assert (edm.mean, edm.std, edm.weighting) == (-1.2, 1.2, "karras")
+    assert {r.optimizer.algorithm for r in (cd, ct, ect)} == {"radam"}
+    for recipe in (cd, ct):
+        assert recipe.parametrization() == Boundary(0.5, 0.002)
+    for recipe in (ect, edm):
+        assert recipe.parametrization() == EDM(0.5)
+
+
+def test_the_target_network_is_kept_where_it_has_an_average():
+    assert recipes.get("ct").keep_target
+    assert not recipes.get("ct", mu0=0.0).keep_target
+    assert not recipes.get("cd").keep_target
+    assert recipes.get("cd", mu=0.95).keep_target
+    assert not recipes.get("ect").keep_target
+
+
+def test_options_change_fields_and_the_optimisers():
+    recipe = recipes.get("ct", s1=20, lr=1e-3, algorithm="adamw", weight_decay=0.1, sigma_data=0.3)
+    assert (recipe.s1, recipe.sigma_data) == (20, 0.3)
+    assert recipe.optimizer == Optimizer("adamw", lr=1e-3, weight_decay=0.1)
+    assert recipes.get("ct", optimizer=Optimizer("adam", lr=1.0), lr=0.5).optimizer == Optimizer("adam", lr=0.5)
+    with pytest.raises(FrozenInstanceError):
+        recipe.s1 = 3
+
+
+def test_an_unknown_name_is_a_sentence():
+    with pytest.raises(ValueError, match=r"no recipe named 'cdd'; the known ones are edm, cd, ct, ect.*\.$"):
+        recipes.get("cdd")
+
+
+def test_an_unknown_option_is_a_sentence():
+    with pytest.raises(ValueError, match=r"'cd' has no option 'sigma'; its options are .*\bn\b.*solver.*\.$"):
+        recipes.get("cd", sigma=0.5)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "sentence"),
+    [
+        ("cd", {"solver": "rk4"}, "Unknown solver 'rk4'; choose one of euler, heun"),
+        ("cd", {"distance": "l3"}, "Unknown distance 'l3'; choose one of l1, squared_l2"),
+        ("ct", {"weighting": "w"}, "Unknown weighting 'w'; choose one of uniform"),
+        ("ct", {"schedule": "doubling"}, "Unknown schedule 'doubling'; choose one of fixed"),
+        ("ct", {"convention": "draft"}, "convention"),
+        ("ct", {"s0": 200}, "s0"),
+        ("cd", {"n": 1}, "at least 2 points"),
+        ("cd", {"t_min": 90.0}, "t_min"),
+        ("ect", {"sigma_data": -1.0}, "sigma_data"),
+        ("ect", {"sigma_data": float("nan")}, "sigma_data"),
+        ("ect", {"lr": 0.0}, "learning rate"),
+        ("ect", {"algorithm": "sgd"}, "Unknown optimiser 'sgd'"),
+    ],
+)
+def test_an_option_that_cannot_be_is_a_sentence(name, options, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        recipes.get(name, **options)
+
+
+def test_edm_loss_is_the_weighted_denoising_error():
+    recipe, t = recipes.get("edm"), np.exp(-1.2 + 1.2 * NORMAL)
+    denoised = ConsistencyFunction(net, EDM(0.5))(X0 + t[:, None] * Z, t)
+    expected = (t**2 + 0.25) / (0.5 * t) ** 2 * ((denoised - X0) ** 2).mean(1)
+    np.testing.assert_allclose(recipe.loss(NETS, X0, Z, NORMAL, {}, {}), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["euler", "heun"])
+def test_cd_loss_is_the_direct_composition(solver):
+    recipe = recipes.get("cd", solver=solver, distance="l1", weighting="snr", sigma_data=0.4)
+    pair = grids.uniform_pair(UNIFORM, 18.0)
+    expected = losses.consistency(
+        ConsistencyFunction(net, Boundary(0.4)),
+        ConsistencyFunction(target, Boundary(0.4)),
+        X0,
+        Z,
+        pair.t,
+        pair.r,
+        denoiser=ConsistencyFunction(teacher, EDM(0.4)),
+        step=getattr(solvers, solver),
+        distance=distances.l1,
+    )
+    got = recipe.loss(NETS, X0, Z, UNIFORM, {"n": np.array(18.0)}, {})
+    np.testing.assert_allclose(got, expected / pair.t**2, rtol=1e-12)
+
+
+def test_ct_loss_is_the_direct_composition():
+    pair = grids.uniform_pair(UNIFORM, 11.0)
+    f, f_target = ConsistencyFunction(net, Boundary()), ConsistencyFunction(target, Boundary())
+    x_t, x_r = X0 + pair.t[:, None] * Z, X0 + pair.r[:, None] * Z
+    expected = ((f(x_t, pair.t) - f_target(x_r, pair.r)) ** 2).mean(1)
+    got = recipes.get("ct").loss(NETS, X0, Z, UNIFORM, {"n": np.array(11.0)}, {})
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("stage", [0.0, 3.0])
+def test_ect_loss_is_the_direct_composition(stage):
+    t = np.exp(-1.1 + 2.0 * NORMAL)
+    r = np.maximum(0, t * (1 - (1 + 8 / (1 + np.exp(t))) / 2 ** (stage + 1)))
+    f, f_target = ConsistencyFunction(net, EDM(0.5)), ConsistencyFunction(target, EDM(0.5))
+    x_t, x_r = X0 + t[:, None] * Z, X0 + r[:, None] * Z
+    expected = np.sqrt(((f(x_t, t) - f_target(x_r, r)) ** 2).sum(1)) / (t - r)
+    got = recipes.get("ect").loss(NETS, X0, Z, NORMAL, {"stage": np.array(stage)}, {})
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_conditions_reach_all_networks(name):
+    recipe = recipes.get(name)
+    tau = UNIFORM if recipe.tau == "uniform" else NORMAL
+    scalars = {k: np.array(v) for k, v in recipe.scalars(500, 1000).items()}
+
+    def shifted(network):
+        return lambda x, c_noise: network(x, c_noise, 0.3)
+
+    with_shift = {key: shifted(network) for key, network in NETS.items()}
+    expected = recipe.loss(with_shift, X0, Z, tau, scalars, {})
+    np.testing.assert_allclose(recipe.loss(NETS, X0, Z, tau, scalars, {"shift": 0.3}), expected, rtol=1e-12)
+    noise = [X0, X0, X0].__getitem__
+    times = recipe.times(2)
+    np.testing.assert_allclose(
+        recipe.sample(net, Z, times, noise, shift=0.3), recipe.sample(shifted(net), Z, times, noise), rtol=1e-12
+    )
+
+
+def test_scalars_are_the_curriculums_and_the_optimisers():
+    assert recipes.get("ct").scalars(100, 1000) == (
+        grids.Progressive()(100, 1000) | Optimizer(lr=4e-4).scalars(100, 1000)
+    )
+    assert recipes.get("ct", schedule="fixed", s1=40, mu0=0.5).scalars(100, 1000)["n"] == 40
+    assert recipes.get("ct", schedule="progressive").scalars(900, 1000)["target_decay"] == 0.9
+    assert recipes.get("ct", convention="code").scalars(0, 1000)["target_decay"] == pytest.approx(0.81)
+    assert recipes.get("ect", stages=4).scalars(999, 1000)["stage"] == 3
+    assert recipes.get("cd", n=40).scalars(0, 10)["n"] == 40
+
+
+def test_edm_samples_by_heuns_method_in_35_evaluations():
+    recipe, calls = recipes.get("edm"), []
+
+    def counted(x, c_noise):
+        calls.append(1)
+        return net(x, c_noise)
+
+    times = recipe.times(18)
+    assert times[-1] == 0
+    np.testing.assert_allclose(times[:-1], grids.karras_host(18)[::-1])
+    got = recipe.sample(counted, Z, times, pytest.fail)
+    assert len(calls) == recipe.evaluations(18) == 35
+    expected = solvers.solve(solvers.heun, ConsistencyFunction(net, EDM()), 80.0 * Z, times)
+    np.testing.assert_allclose(got, expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("cd", 0.002), ("ct", 0.002), ("ect", 0.0)])
+def test_consistency_recipes_sample_in_a_few_evaluations(name, floor):
+    recipe, points = recipes.get(name), []
+
+    def seen(x, c_noise):
+        points.append((x, c_noise))
+        return net(x, c_noise)
+
+    assert recipe.times(1) == (80.0,)
+    x = recipe.sample(seen, Z, (80.0, 0.8), lambda i: X0)
+    assert len(points) == recipe.evaluations(2) == 2
+    first = recipe.function(net)(80.0 * Z, 80.0)
+    expected = recipe.function(net)(first + np.sqrt(0.64 - floor**2) * X0, 0.8)
+    np.testing.assert_allclose(x, expected, rtol=1e-12)
+    np.testing.assert_allclose(points[1][1], np.log(0.8) / 4)
+
+
+@pytest.mark.parametrize(("name", "steps"), [("edm", 1), ("cd", 0), ("ect", -1)])
+def test_too_few_steps_are_a_sentence(name, steps):
+    with pytest.raises(ValueError, match=r"at least .* got"):
+        recipes.get(name).times(steps)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_loss_has_one_number_a_sample_in_every_library(lib: Library, name):
+    recipe = recipes.get(name)
+    scalars = {k: lib.asarray(v, "float32") for k, v in recipe.scalars(500, 1000).items()}
+    tau = lib.asarray(UNIFORM if recipe.tau == "uniform" else NORMAL, "float32")
+    loss = recipe.loss(NETS, lib.asarray(X0, "float32"), lib.asarray(Z, "float32"), tau, scalars, {})
+    host = lib.to_numpy(loss)
+    assert host.shape == (4,)
+    assert host.dtype == np.float32
+    reference = recipe.loss(
+        NETS, X0, Z, UNIFORM if recipe.tau == "uniform" else NORMAL, {k: np.array(v) for k, v in recipe.scalars(500, 1000).items()}, {}
+    )
+    np.testing.assert_allclose(host, reference, rtol=2e-3)
+
+
+def test_tables_hold_the_functions_of_their_names():
+    for name, weighting in recipes.WEIGHTINGS.items():
+        assert weighting is getattr(weightings, name)
+    for name in ("l1", "squared_l2"):
+        assert recipes.DISTANCES[name] is getattr(distances, name)
+    assert recipes.DISTANCES["pseudo_huber"] == distances.PseudoHuber()
+    assert recipes.STEPS == {"euler": solvers.euler, "heun": solvers.heun}
+    assert cm.recipes is recipes

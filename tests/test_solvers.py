@@ -1,0 +1,134 @@
+"""Steps against the exact flow: measured order of convergence, the fall-back at time 0, the number of evaluations."""
+
+from functools import partial
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from exact import close, dtypes, gaussian_denoiser, gaussian_flow, mixture_denoiser
+from scipy.integrate import solve_ivp
+
+from cmcore import grids, solvers
+
+MEANS, STDS, WEIGHTS = np.array([-1.0, 0.8]), np.array([0.2, 0.3]), np.array([0.6, 0.4])
+
+
+def mixture(x, t):
+    return mixture_denoiser(x, np.broadcast_to(t[:, None], x.shape), MEANS, STDS, WEIGHTS)
+
+
+def mixture_flow(x, t, s):
+    """The exact flow, by a solver of order 8 that is not ours."""
+
+    def slope(time, y):
+        return ((y[:, None] - mixture(y[:, None], np.full(len(y), time))) / time)[:, 0]
+
+    return solve_ivp(slope, (t, s), x[:, 0], method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1:]
+
+
+@pytest.mark.parametrize(("step", "order"), [(solvers.euler, 1.0), (solvers.heun, 2.0)])
+@pytest.mark.parametrize("data", ["gaussian", "mixture"])
+def test_measured_order_of_convergence(step, order, data):
+    x, t, s = np.array([[-2.0], [-0.3], [0.4], [1.9]]), 3.0, 0.3
+    if data == "gaussian":
+        denoiser, exact = gaussian_denoiser(0.4, 0.7), gaussian_flow(0.4, 0.7)(x, np.full(4, t), s)
+    else:
+        denoiser, exact = mixture, mixture_flow(x, t, s)
+    sizes = np.array([40, 80, 160, 320])
+    errors = [
+        np.abs(solvers.solve(step, denoiser, x, grids.karras_host(n + 1, s, t)[::-1]) - exact).max() for n in sizes
+    ]
+    slope = -np.polyfit(np.log(sizes), np.log(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.08)
+
+
+@pytest.mark.parametrize("step", [solvers.euler, solvers.heun])
+def test_measured_order_of_convergence_towards_noise(step):
+    x, denoiser = np.array([[0.3], [1.4]]), gaussian_denoiser(0.4, 0.7)
+    exact = gaussian_flow(0.4, 0.7)(x, np.full(2, 0.3), 3.0)
+    coarse, fine = (
+        np.abs(solvers.solve(step, denoiser, x, grids.karras_host(n + 1, 0.3, 3.0)) - exact).max() for n in (100, 200)
+    )
+    assert np.log2(coarse / fine) == pytest.approx(1 if step is solvers.euler else 2, abs=0.08)
+
+
+@dtypes
+def test_euler_is_the_published_step(lib, dtype):
+    x, t, r = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([2.0, 0.8]), np.array([1.5, 0.1])
+    d = 0.3 * x + 0.1
+    got = solvers.euler(lambda y, s: 0.3 * y + 0.1, *(lib.asarray(v, dtype) for v in (x, t, r)))
+    close(lib, got, x + (r - t)[:, None] * (x - d) / t[:, None], dtype, scale=1.0)
+
+
+@dtypes
+def test_heun_is_the_published_step(lib, dtype):
+    x, t, r = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([2.0, 0.8]), np.array([1.5, 0.1])
+
+    def slope(y, s):
+        return (y - (0.3 * y + 0.1 * s[:, None])) / s[:, None]
+
+    first = slope(x, t)
+    second = slope(x + (r - t)[:, None] * first, r)
+    got = solvers.heun(lambda y, s: 0.3 * y + 0.1 * s[:, None], *(lib.asarray(v, dtype) for v in (x, t, r)))
+    close(lib, got, x + (r - t)[:, None] * (first + second) / 2, dtype, scale=10.0)
+
+
+@dtypes
+def test_euler_on_data_of_one_point_is_exact(lib, dtype):
+    # D is constant, so the path is straight: any step lands on it.
+    x0, z = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([[1.0, -0.4], [0.2, -2.0]])
+    t, r = np.array([80.0, 3.0]), np.array([0.1, 2.5])
+    x_t = lib.asarray(x0 + t[:, None] * z, dtype)
+    for step in (solvers.euler, solvers.heun):
+        got = step(lambda y, s: lib.asarray(x0, dtype), x_t, lib.asarray(t, dtype), lib.asarray(r, dtype))
+        close(lib, got, x0 + r[:, None] * z, dtype, scale=80.0)
+
+
+@pytest.mark.parametrize("zero", ["number", "integer", "array", "batch"])
+@dtypes
+def test_heun_to_time_zero_is_eulers_step(lib, dtype, zero):
+    x = lib.asarray([[0.5, -1.0], [2.0, 0.3]], dtype)
+    r = {"number": 0.0, "integer": 0, "array": lib.asarray(0.0, dtype), "batch": lib.asarray([0.0, 0.0], dtype)}[zero]
+    denoiser = gaussian_denoiser(0.4, 0.7)
+    got = lib.to_numpy(solvers.heun(denoiser, x, 1.5, r))
+    assert np.isfinite(got).all()
+    assert np.array_equal(got, lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.0)))
+
+
+@dtypes
+def test_heun_falls_back_only_where_the_time_is_zero(lib, dtype):
+    x, denoiser = lib.asarray([[0.5], [2.0]], dtype), gaussian_denoiser(0.4, 0.7)
+    got = lib.to_numpy(solvers.heun(denoiser, x, 1.5, lib.asarray([0.0, 0.5], dtype)))
+    assert got[0, 0] == lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.0))[0, 0]
+    assert got[1, 0] == lib.to_numpy(solvers.heun(denoiser, x, 1.5, 0.5))[1, 0]
+    assert got[1, 0] != lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.5))[1, 0]
+
+
+def test_the_teachers_sampler_makes_35_evaluations():
+    calls = []
+
+    def denoiser(x, t):
+        calls.append(t)
+        return gaussian_denoiser(0.0, 0.5)(x, t)
+
+    times = [*grids.karras_host(18)[::-1].tolist(), 0.0]
+    x = solvers.solve(solvers.heun, denoiser, np.array([[80.0], [-40.0]]), times)
+    assert len(calls) == 35
+    np.testing.assert_allclose(x, gaussian_flow(0.0, 0.5)(np.array([[80.0], [-40.0]]), np.full(2, 80.0), 0.0), rtol=0.06)
+
+
+def test_solve_tells_its_callback_each_point():
+    times, x = [3.0, 2.0, 1.0], np.array([[0.5]])
+    seen = []
+    last = solvers.solve(solvers.euler, gaussian_denoiser(0.0, 0.5), x, times, lambda i, y: seen.append((i, y)))
+    assert [i for i, _ in seen] == [0, 1]
+    points = [x, *(y for _, y in seen)]
+    for (before, after), (t, r) in zip(pairwise(points), pairwise(times), strict=True):
+        assert np.array_equal(after, solvers.euler(gaussian_denoiser(0.0, 0.5), before, t, r))
+    assert last is seen[-1][1]
+
+
+@pytest.mark.parametrize("times", [[], [80.0]])
+def test_solving_needs_a_start_and_an_end(times):
+    with pytest.raises(ValueError, match="at least two times"):
+        solvers.solve(solvers.euler, partial(pytest.fail, "no evaluation was due"), np.zeros((1, 1)), times)
