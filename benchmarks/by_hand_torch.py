@@ -29,8 +29,10 @@ class Training:
         self.target = copy.deepcopy(net).requires_grad_(False) if keep_target else None
         self.teacher = teacher and copy.deepcopy(teacher).requires_grad_(False)
         self.ema = [p.detach().clone() for p in self.net.parameters()]
-        make = {"adam": torch.optim.Adam, "radam": torch.optim.RAdam}[optimizer]
-        self.optimizer = make(self.net.parameters(), lr=lr, **({"fused": True} if optimizer == "adam" else {"foreach": True}))
+        if optimizer == "adam":
+            self.optimizer = torch.optim.Adam(self.net.parameters(), lr=lr, fused=True)
+        else:
+            self.optimizer = torch.optim.RAdam(self.net.parameters(), lr=lr, foreach=True)
         self.generator = torch.Generator().manual_seed(seed)
         self.parameters = list(self.net.parameters())
         self.target_parameters = list(self.target.parameters()) if keep_target else []

@@ -86,9 +86,11 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=4000)
     parser.add_argument("--recipe", default="ct", help="ct also keeps an averaged target network")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which the run is killed")
+    parser.add_argument("--no-compile", action="store_true", help="run the train step eagerly")
     args = parser.parse_args()
     arguments = ["--data", "digits", "--recipe", args.recipe, "--backend", args.backend, "--steps", str(args.steps)]
     arguments += ["--width", "64", "--batch", "64", "--save-every", "20", "--sample-every", str(args.steps // 4)]
+    arguments += ["--no-compile"] if args.no_compile else []
     with tempfile.TemporaryDirectory() as work:
         whole, broken = kill_and_resume(arguments, Path(work), args.kills, args.seed)
         same = same_weights(whole, broken)

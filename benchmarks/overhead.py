@@ -118,10 +118,10 @@ def check_equal(backend, recipe, net, teacher, data, steps=4):
         if not math.isclose(mine, other, rel_tol=1e-3):
             raise SystemExit(f"The two steps differ: at step {k} our loss is {mine}, by hand it is {other}.")
     mine, other = ours.averaged(), theirs.averaged()
-    for name in mine:
-        if not np.allclose(mine[name], np.asarray(other[name]).reshape(mine[name].shape), rtol=0, atol=1e-3 * LR * steps):
-            worst = np.abs(mine[name] - np.asarray(other[name]).reshape(mine[name].shape)).max()
-            raise SystemExit(f"The two steps differ: after {steps} steps the weight {name} does by {worst}.")
+    for name, weight in mine.items():
+        worst = np.abs(weight - np.asarray(other[name]).reshape(weight.shape)).max()
+        if worst > 1e-2 * LR * steps:
+            raise SystemExit(f"The two steps differ: after {steps} steps the weight {name} does, by {worst}.")
 
 
 def measure(backend, recipe, net, teacher, data, rounds, seconds):
@@ -153,7 +153,7 @@ def main():
     parser.add_argument("--device", default=None)
     parser.add_argument("--net", nargs="+", choices=("tiny", "mlp", "conv"), default=("mlp", "conv"))
     parser.add_argument("--recipe", nargs="+", choices=RECIPES, default=tuple(RECIPES))
-    parser.add_argument("--optimizer", choices=("adam", "radam"), default="adam", help="tinygrad has no radam of its own")
+    parser.add_argument("--optimizer", choices=("adam", "radam"), default="adam", help="no radam on tinygrad")
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seconds", type=float, default=0.5, help="length of one block (default %(default)s)")
     args = parser.parse_args()

@@ -13,11 +13,17 @@ Time = Array | float
 """A time, for a batch x of shape (B, ...): one number for all samples, or an array of shape () or (B,)."""
 
 
-def check_state(x: Array, name: str = "x") -> Any:
-    """Return the namespace of a batch of points, or raise a sentence: `TypeError` for what is no array of real floats."""
+def check_real(x: Array, name: str) -> Any:
+    """Return the namespace of an array, or raise a sentence: `TypeError` for what is no array of real floats."""
     xp = namespace(x)
     if not xp.isdtype(x.dtype, "real floating"):
         raise TypeError(f"{name} must hold real floating-point numbers, got {x.dtype}.")
+    return xp
+
+
+def check_state(x: Array, name: str = "x") -> Any:
+    """Return the namespace of a batch of points, or raise a sentence, as `check_real` does."""
+    xp = check_real(x, name)
     if x.ndim < 1:
         raise ValueError(f"{name} must be a batch, of shape (B, ...), got a single number.")
     return xp
@@ -38,6 +44,7 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
         if not (t >= 0 and math.isfinite(t)):
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
         return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
+    check_real(t, name)
     namespace(t, x)
     if t.dtype != x.dtype:
         raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}.")

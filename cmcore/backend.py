@@ -12,6 +12,7 @@ name (``torch = "cmcore_torch:BACKEND"``), so that whether it can run here is kn
 from __future__ import annotations
 
 import contextlib
+import inspect
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -337,6 +338,11 @@ def _entry_points() -> dict[str, EntryPoint]:
 
 def _complete(backend: Backend) -> Backend:
     members = {*Backend.__annotations__, *(m for m in vars(Backend) if not m.startswith("_"))}
-    if missing := sorted(m for m in members if not hasattr(backend, m)):
+    if missing := sorted(m for m in members if not _has(backend, m)):
         raise TypeError(f"The backend {backend!r} lacks these members of cmcore.Backend: {', '.join(missing)}.")
     return backend
+
+
+def _has(backend: Backend, member: str) -> bool:
+    # Statically first, for reading a property such as `device` may start the framework's devices.
+    return inspect.getattr_static(backend, member, None) is not None or hasattr(backend, member)

@@ -46,8 +46,8 @@ class PseudoHuber:
 
     def __call__(self, x: Array, y: Array) -> Array:
         """Return the distance of each sample, (B,)."""
-        c = 0.00054 * math.sqrt(math.prod(x.shape[1:])) if self.c is None else self.c
         squared = sum_samples(_difference(x, y) ** 2)
+        c = 0.00054 * math.sqrt(math.prod(x.shape[1:])) if self.c is None else self.c
         # squared / (root + c) is root - c without its cancellation at small distances.
         return squared / (namespace(x).sqrt(squared + c**2) + c)
 

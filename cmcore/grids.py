@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from cmcore._arrays import from_host
+from cmcore._arrays import check_real, from_host
 from cmcore.backend import Array, namespace
 
 T_MIN, T_MAX, RHO = 0.002, 80.0, 7.0
@@ -57,7 +57,7 @@ def karras_time(
     Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
     """
     _check_range(t_min, t_max, rho)
-    xp = namespace(index)
+    xp = check_real(index, "index")
     low, high = t_min ** (1 / rho), t_max ** (1 / rho)
     t = (low + index / (n - 1) * (high - low)) ** rho
     t = xp.where(index <= 0, xp.full_like(t, t_min), t)
@@ -71,7 +71,7 @@ def uniform_pair(
 
     ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile.
     """
-    return _neighbours(_below(namespace(u).floor(u * (n - 1)), n), n, t_min, t_max, rho)
+    return _neighbours(_below(check_real(u, "u").floor(u * (n - 1)), n), n, t_min, t_max, rho)
 
 
 def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndarray:
@@ -87,7 +87,7 @@ def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndar
 
 def lognormal_time(normal: Array, mean: float = -1.2, std: float = 1.2) -> Array:
     """Return ``exp(mean + std * normal)``: EDM's training times for the default values (Karras et al. 2022, table 1)."""
-    return namespace(normal).exp(mean + std * normal)
+    return check_real(normal, "normal").exp(mean + std * normal)
 
 
 def ect_pair(t: Array, stage: Array | float, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> TimePair:
@@ -96,7 +96,7 @@ def ect_pair(t: Array, stage: Array | float, q: float = 2.0, k: float = 8.0, b: 
     The gap shrinks by q from stage to stage; at stage 0 most r are 0 and training is denoising (Geng et al. 2024,
     section 3.3). ``k = 0`` is their constant map. Where r is 0 the gap is t.
     """
-    xp = namespace(t)
+    xp = check_real(t, "t")
     ratio = (1.0 + k / (1.0 + xp.exp(b * t))) * q ** (-(stage + 1.0))
     ratio = xp.minimum(ratio, xp.ones_like(ratio))
     return TimePair(t, t * (1.0 - ratio), t * ratio)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_real, check_state, per_sample
 from cmcore.backend import Array, Network, namespace
 
 
@@ -51,7 +51,7 @@ class Boundary:
 
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t, each shaped like t."""
-        root = namespace(t).sqrt(t**2 + self.sigma_data**2)
+        root = check_real(t, "t").sqrt(t**2 + self.sigma_data**2)
         # 1 / (1 + u^2) rather than sd^2 / (sd^2 + ...): exactly 1 at u = 0 even where division multiplies by a reciprocal.
         c_skip = 1.0 / (1.0 + ((t - self.t_min) / self.sigma_data) ** 2)
         return Scalings(c_skip, self.sigma_data * (t - self.t_min) / root, 1.0 / root, _quarter_log(t))
@@ -88,7 +88,7 @@ class TrigFlow:
 
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t in [0, pi/2], each shaped like t."""
-        xp = namespace(t)
+        xp = check_real(t, "t")
         return Scalings(xp.cos(t), -self.sigma_data * xp.sin(t), xp.ones_like(t) / self.sigma_data, t)
 
 
@@ -108,6 +108,7 @@ class ConsistencyFunction:
         check_state(x)
         c = self.parametrization.scalings(as_times(t, x))
         out = self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond)
+        namespace(x, out)
         if tuple(out.shape) != tuple(x.shape):
             raise ValueError(
                 f"The network returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; "

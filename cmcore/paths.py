@@ -64,8 +64,9 @@ class Path:
 
     def velocity(self, x: Array, t: Time, denoised: Array) -> Array:
         """Return ``dx/dt`` of the probability-flow ODE from the denoiser's value."""
+        noise = self.noise(x, t, denoised)
         times = as_times(t, x)
-        return per_sample(self.da(times), x) * denoised + per_sample(self.db(times), x) * self.noise(x, t, denoised)
+        return per_sample(self.da(times), x) * denoised + per_sample(self.db(times), x) * noise
 
     def denoiser_from_noise(self, x: Array, t: Time, noise: Array) -> Array:
         """Return the denoiser's value from ``E[z | x_t = x]``."""

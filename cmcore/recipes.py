@@ -15,7 +15,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
-
 from cmcore import distances, grids, losses, sampling, solvers, weightings
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
@@ -104,11 +103,16 @@ class Recipe(ABC):
         return weight * self.per_sample(nets, x0, z, pair, cond)
 
     def times(self, steps: int) -> tuple[float, ...]:
-        """Return the default times of a sampler with that many steps: the Karras grid's, down from t_max."""
+        """Return the default times of a sampler with that many steps: down from t_max on a Karras grid.
+
+        The last of several is sigma_data, where signal and noise are equally strong: below it there is little left to
+        mend, and above it an evaluation undoes more than it mends.
+        """
         if steps < 1:
             raise ValueError(f"Sampling needs at least one step, got {steps}.")
-        grid = grids.karras_host(steps + 1, self.t_min, self.t_max)
-        return tuple(float(t) for t in grid[:0:-1])
+        if steps == 1:
+            return (self.t_max,)
+        return tuple(float(t) for t in grids.karras_host(steps, self.sigma_data, self.t_max)[::-1])
 
     def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
 
@@ -67,4 +67,6 @@ def solve(
 
 
 def _slope(denoiser: Denoiser, x: Array, t: Array) -> Array:
-    return (x - denoiser(x, t)) / per_sample(t, x)
+    denoised = denoiser(x, t)
+    check_same(x, denoised, "x and the denoiser's value")
+    return (x - denoised) / per_sample(t, x)

@@ -5,8 +5,8 @@
 This page holds what does not depend on the framework: what is minimised (ECT, learnt from data alone) and how samples
 are made. The other half, a network and a plain training loop, is the framework's own and is one short page for each:
 ``own_torch.py`` (an `nn.Module`), ``own_jax.py`` (a flax module; an equinox module works too) and ``own_tinygrad.py`` (a
-plain class). Expect the loss to fall, the share of points off the curve to end below ten per cent after two
-steps, and ``bring_your_own.png`` to show two interleaved half moons.
+plain class). ``bring_your_own.png`` shows the data, two half moons, beside samples made in one and in two steps; expect
+about 15 and 9 per cent of them off the curve.
 """
 
 import argparse
@@ -22,14 +22,14 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 SIGMA_DATA = 0.6  # the data's standard deviation
-BATCH, POINTS, STAGES = 512, 2000, 8
+BATCH, POINTS, STAGES = 256, 2000, 6
 
 
 def loss(net, x0, z, normal, stage):
     """What every framework minimises: ``net(x, c_noise)`` is any callable, the rest are arrays of its framework."""
     f = cm.ConsistencyFunction(net, cm.parametrization.EDM(SIGMA_DATA))
-    t = cm.grids.lognormal_time(normal, mean=-0.8, std=1.6)
-    pair = cm.grids.ect_pair(t, stage)  # t and an earlier time r, ever closer from stage to stage
+    t = cm.grids.lognormal_time(normal, mean=-0.8, std=1.4)
+    pair = cm.grids.ect_pair(t, stage, k=0.0)  # t and an earlier time r, ever closer from stage to stage
     distance = cm.losses.consistency(f, f, x0, z, pair.t, pair.r)  # the second f is the target: no gradient reaches it
     return (cm.weightings.inverse_gap(pair, SIGMA_DATA) * distance).mean()
 
@@ -75,7 +75,7 @@ def main():
     draw = backend.stream(seed=0)
     z = draw.normal((POINTS, 2))
     panels = [("data", half_moons(np.random.default_rng(), POINTS))]
-    for times in ((80.0,), (80.0, 0.8)):
+    for times in ((10.0,), (10.0, 0.5)):
         x = cm.sampling.multistep(f, z, times, lambda i: draw.normal((POINTS, 2)), t_min=0.0)
         panels.append((f"{len(times)}-step samples", backend.to_numpy(x)))
 

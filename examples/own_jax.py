@@ -5,6 +5,8 @@ An equinox module serves as well: cmcore only calls ``net(x, c_noise)``. Write t
 `eqx.filter_value_and_grad`, ``optimizer.update`` and `eqx.apply_updates`; equinox is also what cmcore's own networks use.
 """
 
+from itertools import pairwise
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -16,7 +18,7 @@ class Network(nnx.Module):
 
     def __init__(self, rngs, width=192):
         sizes = (5, width, width, width)
-        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in zip(sizes, sizes[1:], strict=False)])
+        self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(sizes)])
         self.last = nnx.Linear(width, 2, rngs=rngs)
 
     def __call__(self, x, c_noise):
@@ -30,7 +32,7 @@ class Network(nnx.Module):
 def train(loss, batches, steps):
     """Minimise ``loss(net, *batch)`` and return the network."""
     net = Network(nnx.Rngs(0))
-    optimizer = nnx.Optimizer(net, optax.adam(optax.cosine_decay_schedule(2e-3, steps)), wrt=nnx.Param)
+    optimizer = nnx.Optimizer(net, optax.adam(optax.cosine_decay_schedule(5e-3, steps)), wrt=nnx.Param)
 
     @nnx.jit
     def step(net, optimizer, *batch):

@@ -1,6 +1,7 @@
 """The tinygrad half of ``bring_your_own.py``: a plain class with ``nn.optim``; nothing of cmcore is needed here."""
 
 import math
+from itertools import pairwise
 
 from tinygrad import Context, Tensor, TinyJit, nn
 
@@ -10,7 +11,7 @@ class Network:
 
     def __init__(self, width=192):
         sizes = (5, width, width, width)
-        self.hidden = [nn.Linear(a, b) for a, b in zip(sizes, sizes[1:], strict=False)]
+        self.hidden = [nn.Linear(a, b) for a, b in pairwise(sizes)]
         self.last = nn.Linear(width, 2)
 
     def __call__(self, x, c_noise):
@@ -25,7 +26,7 @@ def train(loss, batches, steps):
     """Minimise ``loss(net, *batch)`` and return the network."""
     Tensor.manual_seed(0)
     net = Network()
-    optimizer = nn.optim.Adam(nn.state.get_parameters(net), lr=2e-3)
+    optimizer = nn.optim.Adam(nn.state.get_parameters(net), lr=5e-3)
 
     @TinyJit
     def step(rate, *batch):
@@ -36,7 +37,7 @@ def train(loss, batches, steps):
         return value.realize(*optimizer.schedule_step())
 
     for k, batch in enumerate(batches):
-        rate = Tensor([2e-3 * (1 + math.cos(math.pi * k / steps)) / 2]).realize()
+        rate = Tensor([5e-3 * (1 + math.cos(math.pi * k / steps)) / 2]).realize()
         with Context(TRAINING=1):
             value = step(rate, *(Tensor(a).clone().realize() for a in batch))
         if k % max(1, steps // 5) == 0:

@@ -23,7 +23,7 @@ def train(loss, batches, steps):
     """Minimise ``loss(net, *batch)`` and return the network."""
     torch.manual_seed(0)
     net = Network()
-    optimizer = torch.optim.Adam(net.parameters(), lr=2e-3)
+    optimizer = torch.optim.Adam(net.parameters(), lr=5e-3)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for k, batch in enumerate(batches):
         value = loss(net, *map(torch.as_tensor, batch))

@@ -96,7 +96,9 @@ def refuses(call, *args):
         call(*args)
     sentence = str(caught.value)
     assert re.fullmatch(r"\S.* .*[.]", sentence, re.DOTALL), f"not a sentence: {sentence!r}"
-    assert re.search(r"\bgot\b|\breturned\b|\bexpected\b", sentence, re.IGNORECASE), f"does not say what was given: {sentence!r}"
+    assert re.search(r"\bgot\b|\breturned\b|\bexpected\b", sentence, re.IGNORECASE), (
+        f"does not say what was given: {sentence!r}"
+    )
 
 
 def good(lib, dtype="float32"):
@@ -139,7 +141,8 @@ def test_two_batches_that_do_not_fit(lib, call):
     refuses(call, good(lib), lib.asarray(np.ones((3, 1)), "float32"))
     refuses(call, good(lib), lib.asarray(np.ones((1, 2)), "float32"))
     refuses(call, good(lib), lib.asarray(np.ones(2), "float32"))
-    refuses(call, good(lib), good(lib, "float64"))
+    if call is not OF_TWO_STATES["network"]:  # may compute in another precision, as under torch's autocast
+        refuses(call, good(lib), good(lib, "float64"))
 
 
 @pytest.mark.skipif(not {"numpy", "torch"} <= set(CHOSEN), reason="needs two frameworks")
@@ -167,6 +170,12 @@ def test_times_of_another_framework(call):
         lambda: grids.lognormal_time(0.0),
         lambda: grids.karras(18, like=[1.0]),
         lambda: EDM().scalings(1.0),
+        lambda: EDM().scalings(np.array([1])),
+        lambda: parametrization.TrigFlow().scalings(np.array([1])),
+        lambda: grids.karras_time(np.array([1]), 18),
+        lambda: grids.uniform_pair(np.array([0]), 18.0),
+        lambda: grids.ect_pair(np.array([1]), 0.0),
+        lambda: grids.lognormal_time(np.array([0])),
         lambda: cm.namespace(),
         lambda: cm.namespace(1.0, None),
         lambda: cm.of("text"),

@@ -144,9 +144,7 @@ def test_training_and_distillation_have_the_same_gradient(trainable, t, r):
         return trainable.xp.mean(losses.consistency(f(p), f(p), x0, z, t, r))
 
     def distillation(p):
-        return trainable.xp.mean(
-            losses.consistency(f(p), f(p), x0, z, t, r, denoiser=denoiser, step=solvers.euler)
-        )
+        return trainable.xp.mean(losses.consistency(f(p), f(p), x0, z, t, r, denoiser=denoiser, step=solvers.euler))
 
     h = 1e-6
     derivative_of_slope = (slope(p + h, t) - slope(p - h, t)) / (2 * h)
@@ -216,7 +214,9 @@ def test_where_training_arrives(options, ratios):
     exact = np.sqrt((STD**2 + 0.002**2) / (STD**2 + 80**2))
     for n, ratio in zip(SIZES, ratios, strict=True):
         pair = grids.uniform_pair((np.arange(n - 1) + 0.5) / (n - 1), float(n))
-        assert np.prod(best_slopes(pair.t, pair.r, **options)) / exact == pytest.approx(ratio, abs=5.1e-5 * max(ratio, 1) * (10 if ratio > 4 else 1))
+        assert np.prod(best_slopes(pair.t, pair.r, **options)) / exact == pytest.approx(
+            ratio, abs=5.1e-5 * max(ratio, 1) * (10 if ratio > 4 else 1)
+        )
 
 
 def test_where_easy_consistency_tuning_arrives():

@@ -233,7 +233,12 @@ def test_a_loss_has_one_number_a_sample_in_every_library(lib: Library, name):
     assert host.shape == (4,)
     assert host.dtype == np.float32
     reference = recipe.loss(
-        NETS, X0, Z, UNIFORM if recipe.tau == "uniform" else NORMAL, {k: np.array(v) for k, v in recipe.scalars(500, 1000).items()}, {}
+        NETS,
+        X0,
+        Z,
+        UNIFORM if recipe.tau == "uniform" else NORMAL,
+        {k: np.array(v) for k, v in recipe.scalars(500, 1000).items()},
+        {},
     )
     np.testing.assert_allclose(host, reference, rtol=2e-3)
 

@@ -114,7 +114,9 @@ def test_the_teachers_sampler_makes_35_evaluations():
     times = [*grids.karras_host(18)[::-1].tolist(), 0.0]
     x = solvers.solve(solvers.heun, denoiser, np.array([[80.0], [-40.0]]), times)
     assert len(calls) == 35
-    np.testing.assert_allclose(x, gaussian_flow(0.0, 0.5)(np.array([[80.0], [-40.0]]), np.full(2, 80.0), 0.0), rtol=0.06)
+    np.testing.assert_allclose(
+        x, gaussian_flow(0.0, 0.5)(np.array([[80.0], [-40.0]]), np.full(2, 80.0), 0.0), rtol=0.06
+    )
 
 
 def test_solve_tells_its_callback_each_point():

@@ -88,7 +88,8 @@ class TestTorch:
         assert torch.allclose(slopes.sum(1), along)
         h = 1e-6
         assert not torch.allclose(
-            along, (losses.consistency(f, f, x0 + h, z, t, 0.8 * t) - losses.consistency(f, f, x0 - h, z, t, 0.8 * t)) / 2 / h
+            along,
+            (losses.consistency(f, f, x0 + h, z, t, 0.8 * t) - losses.consistency(f, f, x0 - h, z, t, 0.8 * t)) / 2 / h,
         )  # the target's share is stopped
         _, along = torch.func.jvp(lambda x, s: f(x, s), (x0, t), (z, torch.ones_like(t)))
         difference = (f(x0 + h * z, t + h) - f(x0 - h * z, t - h)) / (2 * h)

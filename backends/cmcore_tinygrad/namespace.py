@@ -12,15 +12,16 @@ from typing import Any
 
 from tinygrad import Device
 
-from cmcore_tinygrad.functions import creation, dtypes, elementwise, linalg, manipulation, reductions, transcendental
+from cmcore_tinygrad.functions import circular, creation, dtypes, elementwise, exponential, linalg, manipulation, reductions
+from cmcore_tinygrad.functions.circular import *
 from cmcore_tinygrad.functions.creation import *
 from cmcore_tinygrad.functions.dtypes import *
 from cmcore_tinygrad.functions.dtypes import DEFAULT_FLOAT, DEFAULT_INT, isdtype
 from cmcore_tinygrad.functions.elementwise import *
+from cmcore_tinygrad.functions.exponential import *
 from cmcore_tinygrad.functions.linalg import *
 from cmcore_tinygrad.functions.manipulation import *
 from cmcore_tinygrad.functions.reductions import *
-from cmcore_tinygrad.functions.transcendental import *
 
 __array_api_version__ = "2024.12"
 
@@ -28,7 +29,7 @@ e, inf, nan, pi, newaxis = math.e, math.inf, math.nan, math.pi, None
 
 CONSTANTS = ("e", "inf", "nan", "newaxis", "pi")
 DTYPES = ("bool", "float32", "float64", "int32", "int64")
-_TOPICS = (creation, dtypes, elementwise, linalg, manipulation, reductions, transcendental)
+_TOPICS = (circular, creation, dtypes, elementwise, exponential, linalg, manipulation, reductions)
 CLAIMED = tuple(sorted({name for topic in _TOPICS for name in topic.__all__} - set(DTYPES)))
 """The standard's functions that this namespace has, each of them right for all of `DTYPES` that it is defined for."""
 

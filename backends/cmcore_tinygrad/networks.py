@@ -16,7 +16,7 @@ from tinygrad.nn.state import get_state_dict
 
 from cmcore import architectures
 from cmcore.architectures import Architecture, check_weights
-from cmcore_tinygrad.functions.transcendental import cos, sin
+from cmcore_tinygrad.functions.circular import cos, sin
 from cmcore_tinygrad.layers import Conv2d, Embedding, Linear
 
 

@@ -92,7 +92,11 @@ class TorchBackend:
         primals: tuple[torch.Tensor, ...],
         tangents: tuple[torch.Tensor, ...],
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ``f(*primals)`` and its derivative along the tangents, by forward-mode differentiation."""
+        """Return ``f(*primals)`` and its derivative along the tangents, by forward-mode differentiation.
+
+        Where that derivative is differentiated again, f must not use torch's layer_norm: its gradient is wrong
+        (github.com/pytorch/pytorch/issues/196700). The networks made here do not.
+        """
         return torch.func.jvp(f, primals, tangents)
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:

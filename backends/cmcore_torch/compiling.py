@@ -25,11 +25,10 @@ def compile_lazily(f: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def eager_where_compiling_fails(fast: Callable[..., Any], eager: Callable[..., Any]) -> Callable[..., Any]:
-    """Return ``fast``, which compiles as it runs, giving way to ``eager`` for good once compiling has failed.
+    """Return ``fast``, which compiles as it runs, giving way to ``eager`` for good once it alone has failed.
 
-    What ``eager`` raises is the caller's own mistake: it passes through and settles nothing.
+    What ``eager`` raises too is the caller's own mistake: it passes through and settles nothing.
     """
-    from torch._dynamo.exc import TorchDynamoException  # the compiler takes long to import
 
     def first(*args: Any, **kwargs: Any) -> Any:
         nonlocal chosen
@@ -47,8 +46,8 @@ def eager_where_compiling_fails(fast: Callable[..., Any], eager: Callable[..., A
         nonlocal chosen
         try:
             return chosen(*args, **kwargs)
-        except TorchDynamoException as error:
-            failure = error
+        except Exception as error:
+            failure = error  # of whichever class: compiled code can fail as it runs
         result = eager(*args, **kwargs)
         chosen = eager
         _say_eager(failure)
@@ -61,8 +60,8 @@ def _say_eager(failure: BaseException) -> None:
     cause = getattr(failure, "inner_exception", failure)
     reason = str(cause).strip().partition("\n")[0].rstrip(".") or type(cause).__name__
     _warn_once(
-        "torch.compile does not work here, so everything runs eagerly, slower but with the same results; "
-        f"it needs a C++ compiler, or Triton on a GPU ({reason})."
+        f"torch.compile failed ({reason}), so this runs eagerly, slower but with the same results; "
+        "compiling needs a C++ compiler, or Triton on a GPU."
     )
 
 

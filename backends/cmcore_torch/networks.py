@@ -57,7 +57,7 @@ class ResidualMLP(TorchNetwork):
         super().__init__(architecture, width)
         self.stem = nn.Linear(size, width)
         self.blocks = nn.ModuleList(MLPBlock(width) for _ in range(architecture.blocks))
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.head = nn.Linear(width, size)
 
     def forward(self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
@@ -74,7 +74,7 @@ class MLPBlock(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
+        self.norm = LayerNorm(width)
         self.first = nn.Linear(width, width)
         self.modulation = nn.Linear(width, 2 * width)
         self.second = nn.Linear(width, width)
@@ -83,6 +83,20 @@ class MLPBlock(nn.Module):
         """Return h, (B, width), with its residual added."""
         scale, shift = self.modulation(e).chunk(2, dim=1)
         return h + self.second(F.silu(self.first(self.norm(h)) * (1 + scale) + shift))
+
+
+class LayerNorm(nn.LayerNorm):
+    """`nn.LayerNorm` in elementary operations.
+
+    torch's own takes its saved mean and deviation for constants when the derivative that `torch.func.jvp` gives is
+    differentiated in turn, so that the gradient is wrong (github.com/pytorch/pytorch/issues/196700).
+    """
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """Return h, (B, width), normalised over its width."""
+        centred = h - h.mean(1, keepdim=True)
+        deviation = torch.sqrt(centred.square().mean(1, keepdim=True) + self.eps)
+        return centred / deviation * self.weight + self.bias
 
 
 class ResidualConv(TorchNetwork):

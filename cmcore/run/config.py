@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -145,9 +145,10 @@ def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
 
 def fingerprint(data: Dataset) -> str:
     """Return a digest of the training data, by which a resumed run knows that it goes on with the same."""
-    digest = hashlib.sha256(np.ascontiguousarray(data.x))
-    if data.labels is not None:
-        digest.update(np.ascontiguousarray(data.labels))
+    digest = hashlib.sha256()
+    for array in (data.x, data.labels):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()[:16]
 
 
@@ -194,7 +195,7 @@ def option(name: str) -> str:
 
 
 def _architecture(config: Config, facts: DataFacts, inherited: Architecture | None) -> Architecture:
-    sizes = {k: v for k, v in (("width", config.width), ("blocks", config.blocks)) if v is not None}
+    sizes: dict[str, Any] = {k: v for k, v in (("width", config.width), ("blocks", config.blocks)) if v is not None}
     if inherited and config.network in (None, architectures.to_config(inherited)["kind"]):
         if inherited.shape != facts.shape:
             raise Error(
@@ -202,7 +203,8 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
             )
         return replace(inherited, classes=len(facts.classes), **sizes)
     kind = config.network or ("conv" if facts.images and min(facts.shape[1:]) >= CONV_FROM else "mlp")
-    return NETWORKS[kind](facts.shape, classes=len(facts.classes), **sizes)
+    network: Callable[..., Architecture] = NETWORKS[kind]
+    return network(facts.shape, classes=len(facts.classes), **sizes)
 
 
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:

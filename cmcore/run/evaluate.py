@@ -43,8 +43,8 @@ def evaluate(
 ) -> list[Row]:
     """Compare n samples for each number of steps with the data's held-out part, or all of it if none is held out.
 
-    The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times include
-    the noise and the copy to the host, and leave out a first batch, in which networks are compiled.
+    The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times are
+    medians over batches, noise and copy to the host included; they leave out a first batch, in which networks are compiled.
     """
     if tuple(model.data.shape) != tuple(data.shape):
         raise ValueError(f"The model makes samples of shape {model.data.shape}, the data has {data.shape}.")
@@ -57,15 +57,20 @@ def evaluate(
         if progress is not None:
             progress(f"{count} {'step' if count == 1 else 'steps'} ...")
         sampler.warm_up(n, count)
-        clock = [time.perf_counter()]
-        x = sampler(n, steps=count, seed=seed, progress=lambda _, clock=clock: clock.append(time.perf_counter()))
-        # The median over batches, which a busy moment of the machine does not move.
-        ms = 1e3 * float(np.median(np.diff(clock))) / min(batch, n)
+        x, seconds = _timed(sampler, n, count, seed)
+        ms = 1e3 * seconds / min(batch, n)
         name = f"{count} {'step' if count == 1 else 'steps'}"
         rows.append(compare(name, x, real, nfe=model.recipe.evaluations(count), ms=ms))
     if data.held_out is not None:
         rows.append(compare("real data", data.x, data.held_out))
     return rows
+
+
+def _timed(sampler: Sampler, n: int, steps: int, seed: int) -> tuple[np.ndarray, float]:
+    """Samples, and the median of the batches' seconds, which a busy moment of the machine does not move."""
+    clock = [time.perf_counter()]
+    x = sampler(n, steps=steps, seed=seed, progress=lambda _: clock.append(time.perf_counter()))
+    return x, float(np.median(np.diff(clock)))
 
 
 def compare(name: str, x: np.ndarray, real: np.ndarray, *, nfe: int | None = None, ms: float | None = None) -> Row:

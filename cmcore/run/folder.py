@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from glob import escape
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -22,7 +26,7 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Where a run's files are. The folder is made by `create`; nothing else makes or overwrites a run."""
+    """Where a run's files are. The folder is made by `created`; nothing else makes or overwrites a run."""
 
     path: Path
 
@@ -62,15 +66,30 @@ class RunFolder:
             raise Error(f"{self.path} holds a run already: add --resume to go on with it, or choose another --out.")
         if self.path.exists() and not self.path.is_dir():
             raise Error(f"{self.path} is a file; --out must be a new folder.")
-        if self.path.is_dir() and any(not p.name.endswith(".tmp") for p in self.path.iterdir()):
+        if self.path.is_dir() and any(self.path.iterdir()):
             raise Error(f"{self.path} is not empty and holds no run; --out must be a new folder.")
 
-    def create(self, config: Config, plan: Plan, versions: Mapping[str, str]) -> None:
-        """Make the folder with its config.json."""
+    @contextmanager
+    def created(self, config: Config, plan: Plan, versions: Mapping[str, str]) -> Iterator[RunFolder]:
+        """Give a folder beside this one, config.json in it, to be filled; it becomes this one when the block ends.
+
+        So a run is there with all it needs to be resumed, or it is not there at all.
+        """
         self.check_free()
-        self.path.mkdir(parents=True, exist_ok=True)
-        record = {"format": FORMAT, "settings": asdict(config), "plan": plan.to_json(), "versions": dict(versions)}
-        atomic_write(self.config, (json.dumps(record, indent=2) + "\n").encode())
+        place = self.path.absolute()
+        place.parent.mkdir(parents=True, exist_ok=True)
+        for leftover in place.parent.glob(f".{escape(place.name)}.*.tmp"):
+            shutil.rmtree(leftover)
+        draft = RunFolder(place.with_name(f".{place.name}.{os.getpid()}.tmp"))
+        try:
+            for folder in (draft.path, draft.state, draft.samples):
+                folder.mkdir()
+            record = {"format": FORMAT, "settings": asdict(config), "plan": plan.to_json(), "versions": dict(versions)}
+            atomic_write(draft.config, (json.dumps(record, indent=2) + "\n").encode())
+            yield draft
+            draft.path.replace(place)
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)
 
     def read(self) -> tuple[Config, Plan, dict[str, str]]:
         """Return the settings, plan and versions of the run that is here; `Error` if it is missing or unreadable."""

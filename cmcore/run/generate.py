@@ -26,7 +26,7 @@ def generate(
     seed: int = 0,
     backend: Backend | None = None,
     batch: int = 256,
-    labels: Sequence[int] | None = None,
+    labels: Sequence[int] | np.ndarray | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Return n samples, (n, *shape) float32 on the host, in the data's units and not clipped to its range.
@@ -67,7 +67,7 @@ class Sampler:
         steps: int | None = None,
         times: Sequence[float] | None = None,
         seed: int = 0,
-        labels: Sequence[int] | None = None,
+        labels: Sequence[int] | np.ndarray | None = None,
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Return n samples; see `generate`."""
@@ -110,7 +110,7 @@ class Sampler:
             self._compiled = self._backend.compile(self._eager)
         return self._compiled or self._eager
 
-    def _labels(self, n: int, labels: Sequence[int] | None) -> np.ndarray | None:
+    def _labels(self, n: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
         classes = self.model.architecture.classes
         if not classes:
             if labels is not None:

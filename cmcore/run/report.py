@@ -32,7 +32,8 @@ class Lines(Progress):
 
     def __init__(self, file: TextIO | None = None, every: float = 30.0) -> None:
         self._file, self._every = file or sys.stderr, every
-        self._last, self._total, self._row = 0.0, 0, {}
+        self._last, self._total = 0.0, 0
+        self._row: dict[str, float] = {}
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Start counting the seconds between lines."""
@@ -56,22 +57,23 @@ class Lines(Progress):
     def _write(self) -> None:
         self._last = time.monotonic()
         rate, step = self._row["images_per_second"], int(self._row["step"])
-        left = f"step {step} of {self._total}: loss {self._row['loss']:.4g}, {rate:,.0f} images/s"
-        print(left, file=self._file, flush=True)
+        line = f"step {step} of {self._total}: loss {self._row['loss']:.4g}, {rate:,.0f} images/s"
+        print(line, file=self._file, flush=True)
 
 
 class Bar(Progress):
     """A bar with loss, images a second and the time left, for a terminal."""
 
     def __init__(self, file: TextIO | None = None) -> None:
-        self._file, self._bar = file or sys.stderr, None
+        self._file = file or sys.stderr
+        self._bar: Any = None
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Show the bar."""
         from tqdm import tqdm
 
         shape = "{percentage:3.0f}% |{bar}| {n_fmt}/{total_fmt} steps, {remaining} left{postfix}"
-        self._bar: Any = tqdm(total=total, initial=done, file=self._file, bar_format=shape, dynamic_ncols=True)
+        self._bar = tqdm(total=total, initial=done, file=self._file, bar_format=shape, dynamic_ncols=True)
 
     def advance(self, done: int) -> None:
         """Move the bar."""

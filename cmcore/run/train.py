@@ -74,10 +74,7 @@ def train(
     folder.clean()
     state = load_state(folder.state)
     if state is None:
-        # Killed before anything was saved: begin again, and end where the uninterrupted run would have.
-        origin, guide = _load(init or config.init), _load(teacher or config.teacher)
-        run = _Run(config, plan, data, backend, folder, guide, progress)
-        return run.start(_first_weights(plan, origin, guide, progress))
+        raise Error(f"The run in {folder.path} has lost its training state; start a new one from its weights with --init.")
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
     if state[0] >= config.steps and _finished(folder, config):
@@ -112,8 +109,6 @@ def _train_anew(
     origin, guide = _load(init), _load(teacher)
     plan = make_plan(config, data, guide, origin)
     run = _Run(config, plan, data, backend, folder, guide, progress)
-    if folder:
-        folder.create(config, plan, describe_versions(backend))
     return run.start(_first_weights(plan, origin, guide, progress))
 
 
@@ -160,14 +155,13 @@ class _Run:
     def start(self, weights: Mapping[str, np.ndarray] | None) -> Model:
         """Train from the first step."""
         self._make_trainer(weights)
-        if self._folder:
-            self._folder.state.mkdir(exist_ok=True)
-            self._folder.samples.mkdir(exist_ok=True)
-            if self._teacher:
-                save_model(self._teacher, self._folder.teacher)
-            self._log = Log(self._folder.log, 0)
-            # From here on nothing but the folder is needed: not the initial weights, not the teacher's run.
-            self._save(0)
+        if final := self._folder:
+            # Once it is there, nothing but the folder is needed to go on: not the initial weights, not the teacher's run.
+            with final.created(self._config, self._plan, describe_versions(self._backend)) as self._folder:
+                if self._teacher:
+                    save_model(self._teacher, self._folder.teacher)
+                self._save(0)
+            self._folder, self._log = final, Log(final.log, 0)
         return self._loop(0)
 
     def resume(self, step: int, state: Mapping[str, np.ndarray], seconds: float) -> Model:
@@ -178,7 +172,6 @@ class _Run:
             self._trainer.restore(state)
         except ValueError as unfit:
             raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
-        self._folder.samples.mkdir(exist_ok=True)
         self._log = Log(self._folder.log, step, seconds)
         self._saved = step
         return self._loop(step)
@@ -234,7 +227,9 @@ class _Run:
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
         x, labels = self._data.batch(config.seed, index, config.batch)
-        cond = {"label": place(labels.astype(np.int32))} if self._plan.architecture.classes else None
+        cond = None
+        if labels is not None and self._plan.architecture.classes:
+            cond = {"label": place(labels.astype(np.int32))}
         scalars = self._plan.recipe.scalars(index, config.steps)
         self._pending.append(self._trainer.step(index, place(x), scalars, cond))
 

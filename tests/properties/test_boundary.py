@@ -35,7 +35,11 @@ def test_the_boundary_condition_is_exact(lib, dtype, data):
         return size * y + shift
 
     placed = lib.asarray(x)
-    for parametrization, start in ((Boundary(sigma_data, t_min), t_min), (EDM(sigma_data), 0.0), (TrigFlow(sigma_data), 0.0)):
+    for parametrization, start in (
+        (Boundary(sigma_data, t_min), t_min),
+        (EDM(sigma_data), 0.0),
+        (TrigFlow(sigma_data), 0.0),
+    ):
         f = ConsistencyFunction(net, parametrization)
         for t in (start, lib.asarray(start, dtype), lib.asarray([start] * x.shape[0], dtype)):
             assert np.array_equal(lib.to_numpy(f(placed, t)), x)
@@ -58,7 +62,8 @@ def test_away_from_the_boundary_the_network_matters(lib, dtype):
     x = lib.asarray([[0.5, -1.0]], dtype)
     for parametrization in (Boundary(), EDM(), TrigFlow()):
         one, two = (
-            lib.to_numpy(ConsistencyFunction(lambda y, c_noise, a=a: a * y, parametrization)(x, 0.01)) for a in (1.0, 2.0)
+            lib.to_numpy(ConsistencyFunction(lambda y, c_noise, a=a: a * y, parametrization)(x, 0.01))
+            for a in (1.0, 2.0)
         )
         assert (one != two).all()
 

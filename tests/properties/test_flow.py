@@ -45,7 +45,9 @@ def test_a_consistency_function_is_constant_along_a_trajectory(lib, name, dtype,
     law, (t, u, _) = laws()[name], times
     x = lib.asarray(x, dtype)
     start = lib.to_numpy(law.consistency(x, t, 0.05))
-    np.testing.assert_allclose(lib.to_numpy(law.consistency(law.flow(x, t, u), u, 0.05)), start, atol=10 * TOLERANCE[dtype])
+    np.testing.assert_allclose(
+        lib.to_numpy(law.consistency(law.flow(x, t, u), u, 0.05)), start, atol=10 * TOLERANCE[dtype]
+    )
 
 
 @pytest.mark.parametrize("name", ["gaussian", "covariance", "rotated mixture"])
@@ -56,7 +58,9 @@ def test_the_solvers_follow_the_exact_trajectories(lib, name):
     x, t, s = lib.asarray([[1.0, -0.4], [-2.0, 0.3]], "float64"), 3.0, 0.1
     exact = lib.to_numpy(law.flow(x, t, s))
     coarse, fine = (
-        np.abs(lib.to_numpy(solvers.solve(solvers.heun, law.denoiser, x, grids.karras_host(n + 1, s, t)[::-1])) - exact).max()
+        np.abs(
+            lib.to_numpy(solvers.solve(solvers.heun, law.denoiser, x, grids.karras_host(n + 1, s, t)[::-1])) - exact
+        ).max()
         for n in (16, 32)
     )
     assert 3.0 < coarse / fine < 6.0

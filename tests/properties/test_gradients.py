@@ -41,8 +41,12 @@ def test_no_gradient_flows_through_the_target(trainable, name):
     recipe = cm.recipes.get(name)
     copy = trainable.network(MLP, random_weights(MLP), dtype="float64")
     teacher = trainable.network(MLP, random_weights(MLP, 1), dtype="float64")
-    shared_value, shared = gradients(trainable, recipe, MLP, lambda net: {"online": net, "target": net, "teacher": teacher})
-    apart_value, apart = gradients(trainable, recipe, MLP, lambda net: {"online": net, "target": copy, "teacher": teacher})
+    shared_value, shared = gradients(
+        trainable, recipe, MLP, lambda net: {"online": net, "target": net, "teacher": teacher}
+    )
+    apart_value, apart = gradients(
+        trainable, recipe, MLP, lambda net: {"online": net, "target": copy, "teacher": teacher}
+    )
     assert shared_value == pytest.approx(apart_value, rel=1e-12)
     for key, g in shared.items():
         np.testing.assert_allclose(g, apart[key], rtol=1e-9, atol=1e-12 * np.abs(g).max())
@@ -118,7 +122,9 @@ def test_solvers_let_gradients_through(trainable):
     net = trainable.network(MLP, random_weights(MLP), dtype="float64")
     tangent = trainable.xp.ones_like(x)
     for step in (solvers.euler, solvers.heun):
-        _, slope = trainable.jvp(lambda y, step=step: step(ConsistencyFunction(net, EDM()), y, 2.0, 1.0), (x,), (tangent,))
+        _, slope = trainable.jvp(
+            lambda y, step=step: step(ConsistencyFunction(net, EDM()), y, 2.0, 1.0), (x,), (tangent,)
+        )
         h = 1e-6
         up, down = (trainable.to_numpy(step(ConsistencyFunction(net, EDM()), x + s * h, 2.0, 1.0)) for s in (1, -1))
         np.testing.assert_allclose(trainable.to_numpy(slope), (up - down) / (2 * h), rtol=1e-6, atol=1e-8)

@@ -79,7 +79,7 @@ def test_training_remembers_what_was_typed(images, folder):
 
 
 def test_samples_go_where_they_are_asked_for(images, tmp_path, capsys):
-    base = ["sample", images, "--n", "5", "--backend", "numpy", "--steps", "3"]
+    base = ["sample", images, "--n", "5", "--backend", "numpy"]
     assert run(*base, "--out", tmp_path / "grid.png") == 0
     assert run(*base, "--out", tmp_path / "samples.npz", "--label", "b") == 0
     assert run(*base, "--out", tmp_path / "folder", "--label", "1") == 0

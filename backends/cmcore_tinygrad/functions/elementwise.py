@@ -10,7 +10,7 @@ from typing import Any
 from tinygrad import Tensor, dtypes
 
 from cmcore_tinygrad.functions.dtypes import is_floating, promoted, strong
-from cmcore_tinygrad.functions.transcendental import exp, log1p
+from cmcore_tinygrad.functions.exponential import exp, log1p
 
 __all__ = [
     "abs", "add", "ceil", "clip", "divide", "equal", "floor", "greater", "greater_equal", "hypot", "isfinite", "isinf",

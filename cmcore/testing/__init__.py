@@ -1,0 +1,80 @@
+"""The conformance kit: what any backend, ours or a third party's, must pass.
+
+Each check is a plain function ``check(backend, dtype="float32")`` that raises `AssertionError` with a sentence. In a
+test suite of your own::
+
+    @pytest.mark.parametrize("check", cmcore.testing.CHECKS, ids=lambda check: check.__name__)
+    def test_my_backend(check):
+        check(cmcore.load("mine"))
+
+or all of them at once with `check_backend`. A backend whose ``trainable`` is False is asked for no gradients, only that
+it says so in a sentence. Networks are compared with the NumPy backend's. In float32 train steps are compiled, in any
+other dtype they run eagerly, so that two runs see both ways.
+"""
+
+from __future__ import annotations
+
+from cmcore.backend import Backend
+from cmcore.testing._tools import ARCHITECTURES, CONDITIONED, CONV, MLP, Check, network_input, random_weights
+from cmcore.testing.arrays import check_compile, check_members, check_namespace, check_placement, check_streams
+from cmcore.testing.gradients import (
+    check_gradient_of_jvp,
+    check_jvp,
+    check_refusals,
+    check_stop_gradient,
+    check_stop_gradient_value,
+    check_value_and_grad,
+)
+from cmcore.testing.networks import check_network_errors, check_networks
+from cmcore.testing.training import (
+    check_trainer_average,
+    check_trainer_frozen,
+    check_trainer_learns,
+    check_trainer_random_numbers,
+    check_trainer_resumes,
+    check_trainer_scalars,
+    check_trainer_target,
+)
+
+CHECKS: tuple[Check, ...] = (
+    check_members,
+    check_namespace,
+    check_placement,
+    check_streams,
+    check_compile,
+    check_networks,
+    check_network_errors,
+    check_refusals,
+    check_stop_gradient_value,
+    check_stop_gradient,
+    check_value_and_grad,
+    check_jvp,
+    check_gradient_of_jvp,
+    check_trainer_learns,
+    check_trainer_scalars,
+    check_trainer_random_numbers,
+    check_trainer_average,
+    check_trainer_target,
+    check_trainer_frozen,
+    check_trainer_resumes,
+)
+"""Every check; parametrise a test with them."""
+
+
+def check_backend(backend: Backend, dtype: str = "float32") -> None:
+    """Run every check on a backend; `AssertionError` tells the first thing that is wrong."""
+    for check in CHECKS:
+        check(backend, dtype)
+
+
+__all__ = [
+    "ARCHITECTURES",
+    "CHECKS",
+    "CONDITIONED",
+    "CONV",
+    "MLP",
+    "Check",
+    "check_backend",
+    "network_input",
+    "random_weights",
+]

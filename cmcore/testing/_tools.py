@@ -1,0 +1,107 @@
+"""What the checks share: small networks, their inputs, and requirements told in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import wraps
+from typing import Any
+
+import numpy as np
+
+from cmcore.architectures import Architecture, ResidualConv, ResidualMLP
+from cmcore.backend import Array, Backend, Network
+
+Check = Callable[..., None]
+"""``check(backend, dtype="float32")``; raises `AssertionError`."""
+
+MLP = ResidualMLP(shape=(3,), width=8, blocks=2, features=8)
+CONDITIONED = ResidualMLP(shape=(3,), width=8, blocks=1, features=8, classes=4)
+CONV = ResidualConv(shape=(2, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=8)
+ARCHITECTURES: tuple[Architecture, ...] = (MLP, CONDITIONED, CONV)
+
+POINTS = np.array([[0.3, -1.7, 2.2], [0.9, 0.0, -0.4]])
+POSITIVE = np.array([[0.3, 1.7, 2.2], [0.9, 1.0, 0.4]])
+
+_ROUNDING = {"float32": 2e-5, "float64": 1e-11}
+
+
+def require(condition: bool, sentence: str) -> None:
+    """Raise `AssertionError` with the sentence unless the condition holds."""
+    if not condition:
+        raise AssertionError(sentence)
+
+
+def refuses(kind: type[Exception], call: Callable[[], Any], what: str) -> None:
+    """Require that the call raises an error of the kind, with a sentence."""
+    try:
+        call()
+    except kind as error:
+        sentence = str(error)
+        require(
+            sentence.endswith(".") and " " in sentence, f"{what} must explain itself in a sentence, got: {sentence!r}"
+        )
+    else:
+        raise AssertionError(f"{what} must raise {kind.__name__}, but raised nothing.")
+
+
+def close(backend: Backend, got: Array, expected: Any, dtype: str, what: str, scale: float = 1.0) -> None:
+    """Require that an array has the values that are expected, up to rounding relative to ``scale`` or the largest."""
+    host, expected = backend.to_numpy(got), np.asarray(expected, np.float64)
+    require(host.shape == expected.shape, f"{what} has shape {host.shape}, expected {expected.shape}.")
+    error = float(np.abs(host - expected).max(initial=0.0))
+    limit = _ROUNDING[dtype] * max(scale, float(np.abs(expected).max(initial=0.0)))
+    require(error <= limit, f"{what} is off by {error}, which rounding does not explain.")
+
+
+def same_weights(got: Mapping[str, np.ndarray], expected: Mapping[str, np.ndarray], what: str) -> None:
+    """Require that weights have the names and exactly the values that are expected."""
+    require(got.keys() == expected.keys(), f"{what}: the names differ by {sorted(got.keys() ^ expected.keys())}.")
+    for name, value in expected.items():
+        require(np.array_equal(got[name], value), f"{what}: {name} has changed.")
+
+
+def random_weights(architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return weights, float32, none of which is zero, so that every layer shows in the network's output."""
+    rng = np.random.default_rng(seed)
+    return {
+        name: (rng.normal(1.0 if _is_scale(name) else 0.0, 0.3, shape)).astype(np.float32)
+        for name, shape in architecture.layout().items()
+    }
+
+
+def _is_scale(name: str) -> bool:
+    layer, _, kind = name.rpartition(".")
+    return kind == "weight" and layer.rpartition(".")[2].startswith("norm")
+
+
+def network_input(architecture: Architecture, batch: int = 4) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Return x, c_noise and labels, where there are classes, in float64 on the host."""
+    rng = np.random.default_rng(1)
+    label = np.arange(batch) % architecture.classes if architecture.classes else None
+    return rng.standard_normal((batch, *architecture.shape)), np.linspace(-1.5, 1.0, batch), label
+
+
+def evaluate(
+    backend: Backend, net: Network, x: np.ndarray, c_noise: np.ndarray, label: np.ndarray | None, dtype: str
+) -> Array:
+    """Return the network's output for host data placed on the backend."""
+    cond = {} if label is None else {"label": backend.asarray(label, "int32")}
+    return net(backend.asarray(x, dtype), backend.asarray(c_noise, dtype), **cond)
+
+
+def arguments(backend: Backend, architecture: Architecture, dtype: str) -> tuple[Array, ...]:
+    """Return `network_input` placed on the backend, without a label where there are no classes."""
+    x, c_noise, label = network_input(architecture)
+    args = backend.asarray(x, dtype), backend.asarray(c_noise, dtype)
+    return args if label is None else (*args, backend.asarray(label, "int32"))
+
+
+def if_trainable(check: Check) -> Check:
+    """Return the check, passed at once by a backend without gradients."""
+
+    @wraps(check)
+    def run(backend: Backend, dtype: str = "float32") -> None:
+        if backend.trainable:
+            check(backend, dtype)
+
+    return run

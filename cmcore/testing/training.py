@@ -1,0 +1,209 @@
+"""The train step: what reaches it, what it averages, and that it can be resumed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cmcore.backend import Array, Backend, Loss, Network, Trainer, namespace
+from cmcore.optimization import Optimizer
+from cmcore.testing._tools import (
+    CONDITIONED,
+    MLP,
+    if_trainable,
+    network_input,
+    random_weights,
+    refuses,
+    require,
+    same_weights,
+)
+
+
+@if_trainable
+def check_trainer_learns(backend: Backend, dtype: str = "float32") -> None:
+    """Each optimiser lowers the loss and leaves the network it was given alone."""
+    for algorithm in ("radam", "adam", "adamw"):
+        net = backend.network(MLP, random_weights(MLP), dtype=dtype)
+        settings = Optimizer(algorithm, clip=1.0, weight_decay=0.01 if algorithm == "adamw" else 0.0)
+        trainer = backend.trainer(net, _error, optimizer=settings, compiled=_compiled(dtype))
+        losses = [_step(backend, trainer, i, dtype, lr=1e-2) for i in range(30)]
+        late, early = np.mean(losses[-4:]), np.mean(losses[:4])
+        require(bool(late < 0.7 * early), f"{algorithm}: the loss only went from {early} to {late}.")
+        same_weights(backend.weights(net), random_weights(MLP), "The weights of the network given to trainer()")
+
+
+@if_trainable
+def check_trainer_scalars(backend: Backend, dtype: str = "float32") -> None:
+    """The learning rate, and scalars of the caller's own, reach the step at every call."""
+    trainer = _trainer(backend, lambda nets, x0, z, tau, s, cond: s["mine"] * _error(nets, x0, z, tau, s, cond), dtype)
+    for i in range(4):
+        before = trainer.weights("online")
+        _step(backend, trainer, i, dtype, lr=0.0, mine=1.0)
+        same_weights(trainer.weights("online"), before, "The weights after a step with a learning rate of 0")
+    before = trainer.weights("online")
+    _step(backend, trainer, 4, dtype, lr=1e-2, mine=1.0)
+    require(
+        any((before[n] != w).any() for n, w in trainer.weights("online").items()), "The learning rate has no effect."
+    )
+    one, two = (_step(backend, trainer, 5, dtype, lr=0.0, mine=m) for m in (1.0, 2.0))
+    require(math.isclose(two, 2 * one, rel_tol=1e-5), "A scalar of the caller's own does not reach the loss.")
+
+
+@if_trainable
+def check_trainer_random_numbers(backend: Backend, dtype: str = "float32") -> None:
+    """Step i draws z, then tau, from stream(seed, i): uniform or normal as asked for, afresh at each step."""
+    x0, _, _ = network_input(MLP)
+    for tau_law in ("uniform", "normal"):
+
+        def loss(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+            return 0.0 * _error(nets, x0, z, tau, s, cond) + namespace(z).sum(z**2, axis=1) + 10.0 * tau
+
+        net = backend.network(MLP, dtype=dtype)
+        trainer = backend.trainer(net, loss, optimizer=Optimizer(), tau=tau_law, seed=11, compiled=_compiled(dtype))
+        for index in (0, 1, 2, 3, 7):
+            stream = backend.stream(11, index)
+            z = backend.to_numpy(stream.normal(x0.shape, dtype))
+            tau = backend.to_numpy(getattr(stream, tau_law)(x0.shape[:1], dtype))
+            expected = float(np.mean((z**2).sum(1) + 10.0 * tau))
+            got = _step(backend, trainer, index, dtype, lr=1e-3)
+            require(
+                math.isclose(got, expected, rel_tol=1e-4),
+                f"Step {index} did not draw its z and {tau_law} tau from stream(11, {index}).",
+            )
+
+
+@if_trainable
+def check_trainer_average(backend: Backend, dtype: str = "float32") -> None:
+    """weights("ema") is ``decay * average + (1 - decay) * online``, after each step, with that step's decay."""
+    trainer = _trainer(backend, _error, dtype)
+    average = {n: w.astype(np.float64) for n, w in random_weights(MLP).items()}
+    same_weights(trainer.weights("ema"), random_weights(MLP), "The average before the first step")
+    for i, decay in enumerate((0.9, 0.5, 0.0, 0.99, 1.0)):
+        _step(backend, trainer, i, dtype, lr=1e-2, ema_decay=decay)
+        online, got = trainer.weights("online"), trainer.weights("ema")
+        average = {n: decay * a + (1 - decay) * online[n] for n, a in average.items()}
+        for name, a in average.items():
+            error = np.abs(got[name] - a).max()
+            require(bool(error < 1e-6), f"After step {i} with decay {decay} the average of {name} is off by {error}.")
+
+
+@if_trainable
+def check_trainer_target(backend: Backend, dtype: str = "float32") -> None:
+    """The target network is the online one, or its average with decay "target_decay" if that is kept."""
+
+    def outputs(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        target = backend.stop_gradient(nets["target"](0.1 * x0, 0.0 * tau))
+        probe = namespace(x0).mean(target**2, axis=1)
+        return s["train"] * _error(nets, x0, z, tau, s, cond) + (1.0 - s["train"]) * probe
+
+    x0, _, _ = network_input(MLP)
+
+    def expected(weights: Mapping[str, np.ndarray]) -> float:
+        net = backend.network(MLP, weights, dtype=dtype)
+        out = net(backend.asarray(0.1 * x0, dtype), backend.asarray(np.zeros(len(x0)), dtype))
+        return float((backend.to_numpy(out) ** 2).mean())
+
+    for keep_target, decays in ((False, (0.5,)), (True, (1.0, 0.75, 0.0))):
+        trainer = _trainer(backend, outputs, dtype, keep_target=keep_target)
+        average = {n: w.astype(np.float64) for n, w in random_weights(MLP).items()}
+        for i, decay in enumerate(decays):
+            _step(backend, trainer, 2 * i, dtype, lr=3e-2, train=1.0, target_decay=decay)
+            online = trainer.weights("online")
+            average = {n: decay * a + (1 - decay) * online[n] for n, a in average.items()}
+            seen = _step(backend, trainer, 2 * i + 1, dtype, lr=0.0, train=0.0, target_decay=1.0)
+            wanted = expected(average if keep_target else online)
+            require(
+                math.isclose(seen, wanted, rel_tol=1e-4),
+                f"With keep_target={keep_target} and decay {decay}, the target network is not what it should be.",
+            )
+
+
+@if_trainable
+def check_trainer_frozen(backend: Backend, dtype: str = "float32") -> None:
+    """A frozen network reaches the loss under its name and stays as it is; conditions reach the loss."""
+
+    def probe(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        return namespace(x0).mean((nets["online"](x0, 0.0 * tau) - nets["teacher"](x0, 0.0 * tau, **cond)) ** 2, axis=1)
+
+    teacher = backend.network(CONDITIONED, random_weights(CONDITIONED, 1), dtype=dtype)
+    trainer = _trainer(backend, probe, dtype, frozen={"teacher": teacher})
+    x0, _, label = network_input(CONDITIONED)
+    cond = {"label": backend.asarray(label, "int32")}
+    pictures = backend.asarray(x0, dtype), backend.asarray(np.zeros(len(x0)), dtype)
+    online = backend.network(MLP, random_weights(MLP), dtype=dtype)
+    difference = backend.to_numpy(online(*pictures)) - backend.to_numpy(teacher(*pictures, **cond))
+    losses = [_step(backend, trainer, i, dtype, lr=1e-2, cond=cond) for i in range(30)]
+    require(
+        math.isclose(losses[0], float((difference**2).mean()), rel_tol=1e-4),
+        "The frozen network or the condition does not reach the loss as it is.",
+    )
+    require(losses[-1] < 0.9 * losses[0], "Training against a frozen network does not lower the loss.")
+    same_weights(
+        backend.weights(teacher), random_weights(CONDITIONED, 1), "The weights of a frozen network after training"
+    )
+
+
+@if_trainable
+def check_trainer_resumes(backend: Backend, dtype: str = "float32") -> None:
+    """What `state` returned, put into a new trainer, continues bit for bit."""
+    # RAdam counts its steps: the seventh is of another kind than the first ones.
+    one, two = (_trainer(backend, _error, dtype, keep_target=True, algorithm="radam") for _ in range(2))
+    for i in range(7):
+        _step(backend, one, i, dtype, lr=1e-2, ema_decay=0.9, target_decay=0.5)
+    state = one.state()
+    require(all(isinstance(v, np.ndarray) for v in state.values()), "state() must return NumPy arrays.")
+    kept = {name: value.copy() for name, value in state.items()}
+    two.restore(state)
+    for i in range(7, 10):
+        values = [_step(backend, t, i, dtype, lr=1e-2, ema_decay=0.9, target_decay=0.5) for t in (one, two)]
+        require(values[0] == values[1], f"The loss of step {i} differs after restore().")
+    other = two.state()
+    for name, value in one.state().items():
+        require(np.array_equal(value, other[name]), f"{name} differs after restore() and three steps.")
+    require(all(np.array_equal(kept[n], v) for n, v in state.items()), "Training changed what state() had returned.")
+    del kept[next(iter(kept))]
+    refuses(ValueError, lambda: two.restore(kept), "restore() with an entry missing")
+
+
+def _error(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+    """How badly the network tells 0.3 x0 from x0, (B,)."""
+    return namespace(x0).mean((nets["online"](x0, tau) - 0.3 * x0) ** 2, axis=1)
+
+
+def _trainer(
+    backend: Backend,
+    loss: Loss,
+    dtype: str,
+    *,
+    keep_target: bool = False,
+    frozen: Mapping[str, Network] | None = None,
+    algorithm: str = "adam",
+) -> Trainer:
+    net = backend.network(MLP, random_weights(MLP), dtype=dtype)
+    return backend.trainer(
+        net,
+        loss,
+        optimizer=Optimizer(algorithm),
+        keep_target=keep_target,
+        frozen=frozen,
+        compiled=_compiled(dtype),
+    )
+
+
+def _compiled(dtype: str) -> bool:
+    return dtype == "float32"
+
+
+def _step(
+    backend: Backend,
+    trainer: Trainer,
+    index: int,
+    dtype: str,
+    cond: Mapping[str, Array] | None = None,
+    **scalars: float,
+) -> float:
+    x0 = backend.asarray(network_input(MLP)[0], dtype)
+    return float(backend.to_numpy(trainer.step(index, x0, {"ema_decay": 0.9, **scalars}, cond)))

@@ -1,0 +1,104 @@
+"""Every public function gives arrays of its input's dtype, on its input's device."""
+
+import array_api_strict
+import numpy as np
+import pytest
+from conftest import CHOSEN, strictest
+from exact import dtypes, gaussian_denoiser
+
+import cmcore as cm
+from cmcore import distances, grids, losses, oracles, paths, recipes, sampling, solvers
+from cmcore.grids import TimePair
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, TrigFlow
+
+
+def net(x, c_noise):
+    return 0.3 * x + c_noise[:, None]
+
+
+def results(x, t):
+    """All public functions of arrays, by name, for x (3, 2) and t (3,); t lies in (0, 1)."""
+    denoiser, f = gaussian_denoiser(0.1, 0.5), ConsistencyFunction(net, Boundary())
+    out = {"karras": grids.karras(5, like=x), "karras_time": grids.karras_time(t, 5.0)}
+    pairs = {"uniform_pair": grids.uniform_pair(t, 18.0), "ect_pair": grids.ect_pair(grids.lognormal_time(t), 2.0)}
+    for name, pair in pairs.items():
+        out |= {f"{name}.{field}": value for field, value in pair._asdict().items()}
+    for path in (paths.VE(), paths.TrigFlow(), paths.Linear()):
+        name = type(path).__name__
+        out[f"{name}.perturb"] = path.perturb(x, x, t)
+        for method in (path.noise, path.score, path.velocity):
+            out[f"{name}.{method.__name__}"] = method(x, t, x)
+        for method in (path.denoiser_from_noise, path.denoiser_from_score, path.denoiser_from_velocity):
+            out[f"{name}.{method.__name__}"] = method(x, t, x)
+    out |= {"diffusion": paths.VE().diffusion(t), "score_estimate": paths.VE().score_estimate(x, x, t)}
+    for p in (Boundary(), EDM(), TrigFlow()):
+        out |= {f"{type(p).__name__}.{field}": value for field, value in p.scalings(t)._asdict().items()}
+        out[f"f of {type(p).__name__}"] = ConsistencyFunction(net, p)(x, t)
+        out[f"f of {type(p).__name__} at a number"] = ConsistencyFunction(net, p)(x, 0.3)
+    for step in (solvers.euler, solvers.heun):
+        out[f"{step.__name__} between numbers"] = step(denoiser, x, 0.8, 0.5)
+        out[f"{step.__name__} to 0"] = step(denoiser, x, 0.8, 0)
+        out[step.__name__] = step(denoiser, x, t, 0.5 * t)
+    out["solve"] = solvers.solve(solvers.heun, denoiser, x, (3.0, 1.0, 0.0))
+    for name, distance in recipes.DISTANCES.items():
+        out[name] = distance(x, 0.5 * x)
+    out["elementwise"] = distances.ElementwisePseudoHuber()(x, 0.5 * x)
+    for name, weighting in recipes.WEIGHTINGS.items():
+        out[f"weighting {name}"] = weighting(TimePair(t, 0.5 * t, 0.5 * t), 0.5)
+    out["denoising"] = losses.denoising(f, x, x, t)
+    out["training"] = losses.consistency(f, f, x, x, t, 0.5 * t)
+    out["distillation"] = losses.consistency(f, f, x, x, 0.8, 0.5, denoiser=denoiser)
+    out["onestep"] = sampling.onestep(f, x)
+    out["multistep"] = sampling.multistep(f, x, (80.0, 0.8), lambda i: x)
+    for law in (oracles.Gaussian(0.1, 0.5), oracles.Mixture([0.4, 0.6], [-1.0, 1.0], 0.5)):
+        name = type(law).__name__
+        out |= {f"{name}.score": law.score(x, t), f"{name}.denoiser": law.denoiser(x, t)}
+        out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
+    for name in recipes.names():
+        recipe = recipes.get(name)
+        scalars = {key: grids.karras(2, like=x)[0] * 0.0 + value for key, value in recipe.scalars(500, 1000).items()}
+        nets = {"online": net, "target": net, "teacher": net}
+        out[f"{name}.loss"] = recipe.loss(nets, x, x, t, scalars, {})
+        out[f"{name}.sample"] = recipe.sample(net, x, recipe.times(2), lambda i: x)
+    return out
+
+
+@dtypes
+def test_dtype_is_kept(lib, dtype):
+    x, t = lib.asarray(np.linspace(-1, 1, 6).reshape(3, 2), dtype), lib.asarray([0.2, 0.5, 0.8], dtype)
+    for name, value in results(x, t).items():
+        assert value.dtype == x.dtype, name
+        assert np.isfinite(lib.to_numpy(value)).all(), name
+
+
+@pytest.mark.skipif("numpy" not in CHOSEN, reason="array-api-strict comes with NumPy")
+@dtypes
+def test_device_is_kept(dtype):
+    # array-api-strict has devices that refuse to meet: a constant made on the default one would raise.
+    device = array_api_strict.Device("device1")
+    with strictest():
+        x = array_api_strict.asarray(np.linspace(-1, 1, 6).reshape(3, 2).astype(dtype), device=device)
+        t = array_api_strict.asarray(np.array([0.2, 0.5, 0.8], dtype), device=device)
+        for name, value in results(x, t).items():
+            assert value.device == device, name
+            assert value.dtype == x.dtype, name
+
+
+@pytest.mark.skipif("torch" not in CHOSEN, reason="torch does not take part")
+def test_device_is_kept_by_tensors_without_values():
+    import torch
+
+    x, t = torch.zeros((3, 2), device="meta"), torch.zeros(3, device="meta")
+    for name, value in results(x, t).items():
+        assert value.device.type == "meta", name
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.skipif("torch" not in CHOSEN, reason="torch does not take part")
+def test_half_precision_is_kept(dtype):
+    torch = cm.load("torch")
+    x = torch.asarray([[0.5, -1.0]], dtype)
+    f = ConsistencyFunction(net, Boundary())
+    assert f(x, 0.3).dtype == x.dtype
+    assert losses.consistency(f, f, x, x, 1.5, 1.0).dtype == x.dtype
+    assert (f(x, 0.002) == x).all()
