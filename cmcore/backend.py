@@ -128,9 +128,7 @@ class Backend(Protocol):
         """Return x, through which no gradient flows."""
         ...
 
-    def value_and_grad(
-        self, loss: Callable[..., Array]
-    ) -> Callable[..., tuple[Array, dict[str, Array]]]:
+    def value_and_grad(self, loss: Callable[..., Array]) -> Callable[..., tuple[Array, dict[str, Array]]]:
         """Return ``g(net, *args) -> (loss(net, *args), gradients by parameter name)``; ``loss`` must give a 0-d array.
 
         ``net`` is a network made by `network`. Parameter names are the architecture's.

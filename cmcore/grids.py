@@ -34,14 +34,12 @@ def karras_host(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float =
     if n < 2:
         raise ValueError(f"A grid needs at least 2 points, got {n}.")
     ramp = np.linspace(0.0, 1.0, n)
-    grid = (t_min ** (1 / rho) + ramp * (t_max ** (1 / rho) - t_min ** (1 / rho))) ** rho
+    grid: np.ndarray = (t_min ** (1 / rho) + ramp * (t_max ** (1 / rho) - t_min ** (1 / rho))) ** rho
     grid[0], grid[-1] = t_min, t_max
     return grid
 
 
-def karras(
-    n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO, *, like: Array | None = None
-) -> Array:
+def karras(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO, *, like: Array | None = None) -> Array:
     """Return the increasing Karras grid, (n,), from t_min to t_max.
 
     It lies beside ``like`` in its dtype, or, without it, on the default backend in its default floating dtype.
@@ -49,9 +47,7 @@ def karras(
     return from_host(karras_host(n, t_min, t_max, rho), like)
 
 
-def karras_time(
-    index: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO
-) -> Array:
+def karras_time(index: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> Array:
     """Return the times of the n-point Karras grid at floating-point indices in [0, n - 1], fractional ones included.
 
     Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
@@ -64,9 +60,7 @@ def karras_time(
     return xp.where(index >= n - 1, xp.full_like(t, t_max), t)
 
 
-def uniform_pair(
-    u: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO
-) -> TimePair:
+def uniform_pair(u: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> TimePair:
     """Draw neighbours of the n-point Karras grid, all equally likely (Song et al. 2023, algorithms 2 and 3).
 
     ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile.
@@ -179,16 +173,14 @@ class Stages:
         return {"stage": float(min(self.stages - 1, step * self.stages // total))}
 
 
-def _neighbours(
-    index: Array, n: Array | float, t_min: float, t_max: float, rho: float
-) -> TimePair:
+def _neighbours(index: Array, n: Array | float, t_min: float, t_max: float, rho: float) -> TimePair:
     r = karras_time(index, n, t_min, t_max, rho)
     t = karras_time(index + 1, n, t_min, t_max, rho)
     return TimePair(t, r, t - r)
 
 
 def _below(index: Array, n: Array | float) -> Array:
-    # u * (n - 1) can round up to n - 1 for u just below 1.
+    # A random number just below 1 becomes 1 when it is cast to fewer digits.
     xp = namespace(index)
     return xp.minimum(index, xp.zeros_like(index) + (n - 2))
 

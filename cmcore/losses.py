@@ -56,4 +56,3 @@ def consistency(
     x_t = path.perturb(x0, z, t)
     x_r = path.perturb(x0, z, r) if denoiser is None else stop_gradient(step(denoiser, x_t, t, r))
     return distance(f(x_t, t, **cond), stop_gradient(f_target(x_r, r, **cond)))
-

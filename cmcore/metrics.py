@@ -133,7 +133,7 @@ def _pair(x: Array, y: Array, x_name: str = "x", y_name: str = "y") -> tuple[np.
 
 def _root(covariance: np.ndarray) -> np.ndarray:
     variances, axes = np.linalg.eigh(covariance)
-    return (axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T
+    return np.asarray((axes * np.sqrt(np.maximum(variances, 0.0))) @ axes.T)
 
 
 def _blocks(x: np.ndarray, size: int = 1024) -> Iterator[np.ndarray]:
@@ -142,7 +142,7 @@ def _blocks(x: np.ndarray, size: int = 1024) -> Iterator[np.ndarray]:
 
 def _squared_distances(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     squares = np.sum(x * x, axis=1)[:, None] + np.sum(y * y, axis=1) - 2.0 * x @ y.T
-    return np.maximum(squares, 0.0)
+    return np.asarray(np.maximum(squares, 0.0))
 
 
 def _share_inside(queries: np.ndarray, points: np.ndarray, k: int) -> float:

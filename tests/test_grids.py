@@ -89,13 +89,14 @@ def test_uniform_pair_gives_every_interval_its_share(lib, dtype):
 
 
 @dtypes
-def test_uniform_pair_stays_on_the_grid_for_the_largest_random_number(lib, dtype):
-    largest = np.nextafter(np.dtype(dtype).type(1), np.dtype(dtype).type(0))
+def test_uniform_pair_stays_on_the_grid_for_random_numbers_rounded_to_one(lib, dtype):
+    below_one = np.nextafter(np.dtype(dtype).type(1), np.dtype(dtype).type(0))
     for n in (2.0, 18.0, 1281.0):
-        pair = grids.uniform_pair(lib.asarray([largest, 0.0], dtype), n)
-        assert lib.to_numpy(pair.t)[0] == 80
-        assert lib.to_numpy(pair.r)[0] < 80
-        assert lib.to_numpy(pair.r)[1] == np.dtype(dtype).type(0.002)
+        t, r, gap = (lib.to_numpy(v) for v in grids.uniform_pair(lib.asarray([0.0, below_one, 1.0], dtype), n))
+        assert r[0] == np.dtype(dtype).type(0.002)
+        assert t[1] == t[2] == 80
+        assert r[1] == r[2] < 80
+        assert (gap > 0).all()
 
 
 def test_lognormal_pmf_has_the_published_values():

@@ -73,8 +73,9 @@ def test_precision_and_recall_tell_lost_modes_from_bad_samples():
     assert metrics.precision_recall(real, real) == (1.0, 1.0)
 
 
-def test_precision_is_the_definition():
-    real, generated, k = normal(30, 3, 0), normal(20, 3, 1) * 1.5, 2
+@pytest.mark.parametrize("k", [1, 2, 3])
+def test_precision_is_the_definition(k):
+    real, generated = normal(60, 3, 0), normal(200, 3, 1) * 1.5
     radii = [np.sort(np.linalg.norm(real - r, axis=1))[k] for r in real]
     inside = [any(np.linalg.norm(g - r) <= radius for r, radius in zip(real, radii, strict=True)) for g in generated]
     assert metrics.precision_recall(real, generated, k).precision == np.mean(inside)

@@ -12,7 +12,16 @@ from typing import Any
 
 from tinygrad import Device
 
-from cmcore_tinygrad.functions import circular, creation, dtypes, elementwise, exponential, linalg, manipulation, reductions
+from cmcore_tinygrad.functions import (
+    circular,
+    creation,
+    dtypes,
+    elementwise,
+    exponential,
+    linalg,
+    manipulation,
+    reductions,
+)
 from cmcore_tinygrad.functions.circular import *
 from cmcore_tinygrad.functions.creation import *
 from cmcore_tinygrad.functions.dtypes import *

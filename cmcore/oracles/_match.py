@@ -20,8 +20,8 @@ def match_distribution(log_weights: Array, means: Array, stds: Array, x: Array, 
     any other with its right tail, ``Phi(-a_k) - Phi(-b_k)``. Sorted by sign, both sides are then sums of positive tails,
     whose logarithms are compared: nothing cancels, however small the tails or the gap between modes. The root lies
     between the components' own flow maps ``mu_k + sqrt((S_k + s^2) / (S_k + t^2)) (x - mu_k)``, and is found by Newton's
-    method, bisecting where a step leaves the bracket or the steps do not shrink. The last step is always Newton's, so
-    that derivatives of the result are those of the exact map.
+    method, bisecting where a step leaves the bracket or the steps do not shrink. The last steps are Newton's, so that
+    derivatives of the result are those of the exact map.
     """
     xp = namespace(x)
     spread_t, spread_s = xp.sqrt(stds * stds + t * t), xp.sqrt(stds * stds + s * s)
@@ -46,10 +46,10 @@ def match_distribution(log_weights: Array, means: Array, stds: Array, x: Array, 
     own = means + spread_s / spread_t * (x - means)
     # Rounding may put the root, and the first guess, just beyond the outermost of these.
     margin = 8.0 * eps * xp.max(xp.abs(own), axis=1, keepdims=True)
-    lowest = xp.min(own, axis=1, keepdims=True) - margin
-    highest = xp.max(own, axis=1, keepdims=True) + margin
+    low = xp.min(own, axis=1, keepdims=True) - margin
+    high = xp.max(own, axis=1, keepdims=True) + margin
     share_x = softmax(log_weights + log_density(a) - xp.log(spread_t), axis=1)
-    y, low, high, last = xp.sum(share_x * own, axis=1, keepdims=True), lowest, highest, highest - lowest
+    y, last = xp.sum(share_x * own, axis=1, keepdims=True), high - low
     for _ in range(STEPS):
         value, slope, noise = mismatch(y)
         low, high = xp.where(value < 0, y, low), xp.where(value > 0, y, high)
@@ -58,9 +58,7 @@ def match_distribution(log_weights: Array, means: Array, stds: Array, x: Array, 
         accepted = (y + newton >= low) & (y + newton <= high) & settled
         step = xp.where(accepted, newton, (low + high) / 2.0 - y)
         y, last = y + step, xp.abs(step)
-    value, slope, _ = mismatch(y)
-    polished = y - _quotient(value, slope)
-    return xp.where((polished >= lowest) & (polished <= highest), polished, y)
+    return y
 
 
 def _quotient(value: Array, slope: Array) -> Array:

@@ -81,8 +81,9 @@ class Mixture(Oracle):
             return super().flow(x, t, s)
         rows, t = self._blocks(x, t)
         _, s = self._blocks(x, s, "s")
-        mixture = tuple(from_host(p[:, 0], like=x) for p in (self._log_weights, self._means, self._stds))
-        return namespace(x).reshape(match_distribution(*mixture, rows[:, :, 0], t[:, :, 0], s[:, :, 0]), x.shape)
+        log_weights, means, stds = (from_host(p[:, 0], like=x) for p in (self._log_weights, self._means, self._stds))
+        y = match_distribution(log_weights, means, stds, rows[:, :, 0], t[:, :, 0], s[:, :, 0])
+        return namespace(x).reshape(y, x.shape)
 
     def sample(self, z: Array, u: Array) -> Array:
         """Return data made of standard normal numbers z, (B, ...), and uniform ones u in [0, 1) that choose components.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from cmcore._arrays import Time
 from cmcore.backend import Array
 from cmcore.errors import Error
@@ -9,6 +11,9 @@ from cmcore.errors import Error
 
 class Oracle:
     """A law of the data with a known score and denoiser and, unless `flow` says otherwise, a known flow map."""
+
+    sample: Callable[..., Array]
+    """``sample(...)`` returns data made of the random numbers that it is given."""
 
     def score(self, x: Array, t: Time) -> Array:
         """Return ``grad_x log p_t(x)``."""

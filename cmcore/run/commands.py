@@ -89,9 +89,7 @@ def evaluate(args: Namespace) -> None:
     data = datasets.load(source, size=size, channels=channels)
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
-    rows = evaluation.evaluate(
-        model, data, steps=steps, n=args.n, seed=args.seed, backend=backend, batch=args.batch
-    )
+    rows = evaluation.evaluate(model, data, steps=steps, n=args.n, seed=args.seed, backend=backend, batch=args.batch)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
     print(f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}")
     print(evaluation.to_table(rows))

@@ -74,7 +74,9 @@ def demonstrate(out: Path, backend: Backend, scale: Scale, seed: int = 0) -> Non
     pictures.save_png(_picture(held_out, teacher, student, backend, seed), out / "demo.png")
 
     print(f"\n{scale.samples:,} samples against the held-out digits, pixels in [-1, 1]:\n\n{to_table(rows)}\n")
-    print(f"The picture is {out / 'demo.png'}; {time.monotonic() - start:.0f} s in all with {backends.describe(backend)}.")
+    print(
+        f"The picture is {out / 'demo.png'}; {time.monotonic() - start:.0f} s in all with {backends.describe(backend)}."
+    )
     print(f"More images: cmcore sample {out / 'student'} --n 100 --steps 1 --out digits.png")
 
 

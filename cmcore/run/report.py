@@ -110,9 +110,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     right = [all(_numeric(cell) for cell in column[1:]) for column in columns]
 
     def line(cells: Sequence[str]) -> str:
-        return "  ".join(
-            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)
-        ).rstrip()
+        return "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(cells, widths, right, strict=True)).rstrip()
 
     return "\n".join([line(head), line(["-" * w for w in widths]), *map(line, rows)])
 

@@ -74,7 +74,9 @@ def train(
     folder.clean()
     state = load_state(folder.state)
     if state is None:
-        raise Error(f"The run in {folder.path} has lost its training state; start a new one from its weights with --init.")
+        raise Error(
+            f"The run in {folder.path} has lost its training state; start a new one from its weights with --init."
+        )
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
     if state[0] >= config.steps and _finished(folder, config):

@@ -131,7 +131,10 @@ def test_a_backend_is_chosen_and_named(points, tmp_path, capsys):
         (["train"], "--out"),
         (["train", "--out", "{new}"], "needs --data"),
         (["train", "--out", "{new}", "--data", "{new}/nowhere"], "no folder or file"),
-        (["train", "--out", "{new}", "--data", "{points}", "--recipe", "magic", "--backend", FIRST], "no recipe named 'magic'"),
+        (
+            ["train", "--out", "{new}", "--data", "{points}", "--recipe", "magic", "--backend", FIRST],
+            "no recipe named 'magic'",
+        ),
         (["train", "--out", "{new}", "--data", "{points}", "--backend", "abacus"], "no backend named 'abacus'"),
         (["train", "--out", "{new}", "--data", "{points}", "--backend", "numpy"], "no gradients"),
         (["train", "--out", "{new}", "--data", "{points}", "--device", "tpu:9", "--backend", FIRST], "no device"),

@@ -23,7 +23,8 @@ def test_killed_runs_end_with_the_same_bits(trainable, harness, tmp_path, monkey
     arguments = ["--data", "digits", "--recipe", "ct", "--backend", trainable.name, "--steps", "400"]
     arguments += ["--width", "16", "--blocks", "1", "--batch", "16", "--save-every", "5", "--sample-every", "400"]
     arguments += ["--no-compile"] if trainable.name == "torch" else []
-    whole, broken = harness.kill_and_resume(arguments, tmp_path, kills=2, seed=7)
+    whole, broken, kills = harness.kill_and_resume(arguments, tmp_path, kills=2, seed=7)
+    assert kills > 0
     assert harness.same_weights(whole, broken)
     logs = [(run / "log.csv").read_text().splitlines() for run in (whole, broken)]
     assert [line.split(",")[0] for line in logs[0]] == [line.split(",")[0] for line in logs[1]]

@@ -218,7 +218,12 @@ def test_teachers_and_starts_that_do_not_fit_are_sentences():
         (config, DATA, {"teacher": teacher}, "takes no teacher"),
         (replace(config, recipe="cd"), DATA, {"teacher": consistency}, "must be trained with the recipe 'edm'"),
         (replace(config, recipe="cd"), make_data((1, 2, 2)), {"teacher": teacher}, "for data of shape"),
-        (replace(config, recipe="cd", network="conv"), make_data((1, 8, 8)), {"teacher": teacher}, "is for data of shape"),
+        (
+            replace(config, recipe="cd", network="conv"),
+            make_data((1, 8, 8)),
+            {"teacher": teacher},
+            "is for data of shape",
+        ),
         (replace(config, recipe="cd", options={"sigma_data": 9.0}), DATA, {"teacher": teacher}, "sigma_data"),
         (replace(config, width=16), DATA, {"init": teacher}, "width 8 there, 16 here"),
         (replace(config, classes=True), DATA, {}, "no classes"),
@@ -252,6 +257,9 @@ def test_settings_out_of_range_are_sentences(setting):
 
 
 def test_defaults_depend_on_the_data():
-    kinds = {shape: type(make_plan(Config(), make_data(shape)).architecture).__name__ for shape in [(1, 8, 8), (3, 16, 16), (9,)]}
+    kinds = {
+        shape: type(make_plan(Config(), make_data(shape)).architecture).__name__
+        for shape in [(1, 8, 8), (3, 16, 16), (9,)]
+    }
     assert list(kinds.values()) == ["ResidualMLP", "ResidualConv", "ResidualMLP"]
     assert fingerprint(DATA) == fingerprint(make_data()) != fingerprint(make_data(seed=1))
