@@ -2,11 +2,11 @@
 
     python benchmarks/overhead.py --backend torch --net mlp --recipe ct --rounds 40
 
-Both steps use the same network, optimiser, compile setting, averages and amount of random numbers; ``by_hand_*.py`` beside
-this file are the others' one screen. First both take a few steps with the same draws and must agree in loss and averaged
-weights, so that like is compared with like. Then they take turns in one process, a block of steps each, the order
-reversed from round to round; the ratio is the median over rounds of (our time) / (their time), with its quartiles.
-Give several recipes or nets, or leave them out, for a table of all.
+Both steps use the same network, optimiser, compile setting, averages and amount of random numbers; the other's is the
+one screen of ``by_hand_*.py`` beside this file. First both take a few steps with the same draws and must agree in loss
+and averaged weights, so that like is compared with like. Then they take turns in one process, a block of steps each, in
+reversed order from round to round; the ratio is the median over rounds of (our time) / (their time), with its
+quartiles. Give several recipes or nets, or leave them out, for a table of all.
 """
 
 import argparse
@@ -37,7 +37,7 @@ class Case:
 
 
 def case(net, backend_name):
-    """The case of that name; the convolutions that tinygrad's compiler makes for a CPU are slow, so its net is smaller."""
+    """The case of that name; tinygrad's convolutions are slow on a CPU, so its net is smaller."""
     if net == "tiny":
         return Case(cm.architectures.ResidualMLP((3,), width=8, blocks=1), 4)
     if net == "mlp":

@@ -4,9 +4,9 @@
 
 This page holds what does not depend on the framework: what is minimised (ECT, learnt from data alone) and how samples
 are made. The other half, a network and a plain training loop, is the framework's own and is one short page for each:
-``own_torch.py`` (an `nn.Module`), ``own_jax.py`` (a flax module; an equinox module works too) and ``own_tinygrad.py`` (a
-plain class). ``bring_your_own.png`` shows the data, two half moons, beside samples made in one and in two steps; expect
-about 15 and 9 per cent of them off the curve.
+``own_torch.py`` (an `nn.Module`), ``own_jax.py`` (a flax module; an equinox module works too) and ``own_tinygrad.py``
+(a plain class). ``bring_your_own.png`` shows the data, two half moons, beside samples made in one and in two steps;
+expect about 15 and 9 per cent of them off the curve.
 """
 
 import argparse

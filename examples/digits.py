@@ -4,8 +4,8 @@
 
 A teacher (a score model) is trained on 900 digits of 8 x 8 pixels and distilled into a consistency model. Expect
 ``digits.png`` to show real digits, the teacher's with 35 network evaluations, and the consistency model's with one and
-with two, from the same noise: each column is one digit, hardly changed from row to row. It also
-prints how far each set of samples is from digits held out of training. ``cmcore demo`` does the same from the command line, with more care.
+with two, from the same noise: each column is one digit, hardly changed from row to row. It also prints how far each set
+of samples is from digits held out of training. ``cmcore demo`` does the same from the command line, with more care.
 """
 
 import argparse

@@ -2,7 +2,7 @@
 
 An equinox module serves as well: cmcore only calls ``net(x, c_noise)``. Write the class as an `eqx.Module` whose
 ``__call__`` maps its layers over the batch with `jax.vmap`, and take the step by `eqx.filter_jit`,
-`eqx.filter_value_and_grad`, ``optimizer.update`` and `eqx.apply_updates`; equinox is also what cmcore's own networks use.
+`eqx.filter_value_and_grad`, ``optimizer.update`` and `eqx.apply_updates`; cmcore's own networks are equinox modules.
 """
 
 from itertools import pairwise
@@ -14,7 +14,7 @@ from flax import nnx
 
 
 class Network(nnx.Module):
-    """A perceptron that is given the point and the time, each as (B, ...); ``net(x, c_noise)`` returns x's shape."""
+    """A perceptron of a point and a time, (B, 2) and (B,); ``net(x, c_noise)`` returns x's shape."""
 
     def __init__(self, rngs, width=192):
         sizes = (5, width, width, width)

@@ -7,7 +7,7 @@ from tinygrad import Context, Tensor, TinyJit, nn
 
 
 class Network:
-    """A perceptron that is given the point and the time, each as (B, ...); ``net(x, c_noise)`` returns x's shape."""
+    """A perceptron of a point and a time, (B, 2) and (B,); ``net(x, c_noise)`` returns x's shape."""
 
     def __init__(self, width=192):
         sizes = (5, width, width, width)

@@ -5,7 +5,7 @@ from torch import nn
 
 
 class Network(nn.Module):
-    """A perceptron that is given the point and the time, each as (B, ...); ``forward(x, c_noise)`` returns x's shape."""
+    """A perceptron of a point and a time, (B, 2) and (B,); ``forward(x, c_noise)`` returns x's shape."""
 
     def __init__(self, width=192):
         super().__init__()

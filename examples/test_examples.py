@@ -1,6 +1,7 @@
-"""Every example runs with few steps and makes its picture; the toy, trained for longer, comes close to the exact answer."""
+"""Every example runs and makes its picture; the toy, trained for longer, comes close to the exact answer."""
 
 import math
+import os
 import re
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from PIL import Image
 
 HERE = Path(__file__).parent
 MORE = {"digits": ("--samples", "64")}
+# Compiling with torch takes longer than these few steps do without, and threads do not help networks this small.
+ENVIRONMENT = os.environ | {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
 
 def run(name, backend, out, steps, *more):
     command = [sys.executable, HERE / f"{name}.py", "--backend", backend, "--steps", str(steps), "--out", out, *more]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=out.parent, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -36,8 +39,9 @@ def test_runs_and_makes_its_picture(name, backend, tmp_path):
 def test_toy_comes_close_to_the_exact_answer(backend, tmp_path):
     if backend == "tinygrad":
         pytest.skip("too slow on a CPU: the mathematics is the same, and tests/cross_backend compares the numbers")
-    text = run("toy2d", backend, tmp_path / "picture.png", 1000)
+    text = run("toy2d", backend, tmp_path / "picture.png", 2000)
     teacher, distilled, trained = (float(e) for e in re.findall(r"exact answer ([\d.]+)", text))
-    assert teacher < 0.15
-    assert distilled < 0.33
-    assert trained < 0.33
+    assert teacher < 0.12
+    # The map of a Gaussian with the data's covariance, which knows nothing of the blobs, is 0.30 away.
+    assert distilled < 0.22
+    assert trained < 0.22

@@ -12,8 +12,8 @@ from cmcore_tinygrad.functions.dtypes import is_floating
 
 
 def parameters(net: Any) -> dict[str, Tensor]:
-    """Return a network's floating-point tensors by name."""
-    return {name: t for name, t in get_state_dict(net).items() if is_floating(t)}
+    """Return by name a network's floating-point tensors that are parameters, not running statistics."""
+    return {name: t for name, t in get_state_dict(net).items() if t.is_param and is_floating(t)}
 
 
 def value_and_grad(loss: Callable[..., Tensor]) -> Callable[..., tuple[Tensor, dict[str, Tensor]]]:

@@ -31,8 +31,15 @@ class Compiled:
         signature = (structure, tuple((t.shape, t.dtype, t.device) for t in tensors))
         if signature not in self._programs:
             self._programs[signature] = TinyJit(self._program(structure))
-        out = self._programs[signature](*owned(tensors))
-        return _mapped(out, lambda t: t.clone().realize())
+        copies: list[Tensor] = []
+
+        def kept(t: Tensor) -> Tensor:
+            copies.append(t.clone())
+            return copies[-1]
+
+        out = _mapped(self._programs[signature](*owned(tensors)), kept)
+        Tensor.realize(*copies)
+        return out
 
     def _program(self, structure: Hashable) -> Callable[..., Any]:
         def run(*tensors: Tensor) -> Any:
@@ -43,7 +50,7 @@ class Compiled:
 
     def _take_apart(self, x: Any, tensors: list[Tensor]) -> Hashable:
         """Move x's tensors to the list and return what is left, to compare and to put together again."""
-        if isinstance(x, (Tensor, np.ndarray)):
+        if isinstance(x, (Tensor, np.ndarray, np.generic)):
             tensors.append(x if isinstance(x, Tensor) else asarray(x, device=self._device))
             return _INPUT
         if isinstance(x, dict):
@@ -76,12 +83,14 @@ def _mapped(x: Any, f: Callable[[Tensor], Tensor]) -> Any:
 
 
 def owned(tensors: list[Tensor]) -> list[Tensor]:
-    """Return the tensors as TinyJit wants its inputs: computed, each with memory of its own."""
+    """Return the tensors as TinyJit wants its inputs: computed, each filling memory of its own."""
     Tensor.realize(*tensors)
     seen: set[Any] = set()
     result = []
     for t in tensors:
-        memory = None if t.uop.is_virtual else t.uop.base
-        result.append(t.clone().realize() if memory is None or memory in seen else t)
-        seen.add(memory)
+        # A slice is a view whose place in the memory it shares would be part of the program.
+        shares = t.uop.is_virtual or not t.uop.has_buffer_identity() or t.uop.base in seen
+        result.append(t.clone() if shares else t)
+        seen.add(t.uop.base)
+    Tensor.realize(*result)
     return result

@@ -43,10 +43,13 @@ def radam_factors(step: int, betas: tuple[float, float]) -> tuple[float, float]:
     return 1 / (1 - b1**step), math.sqrt(rectified * (1 - b2**step))
 
 
-def build(settings: Optimizer, params: list[Tensor]) -> LAMB:
-    """Return the optimiser of these settings, which remembers in the parameters' precision, not only in float32."""
+def build(settings: Optimizer, params: list[Tensor], others: list[Tensor]) -> LAMB:
+    """Return the optimiser of these settings, which remembers in the parameters' precision, not only in float32.
+
+    The other tensors (running statistics) are computed with each step.
+    """
     kind = RAdam if settings.algorithm == "radam" else LAMB
-    built = kind(params, settings.lr, *settings.betas, settings.eps, settings.weight_decay, adam=True)
+    built = kind(params + others, settings.lr, *settings.betas, settings.eps, settings.weight_decay, adam=True)
     built.m, built.v = ([Tensor.zeros(*p.shape, dtype=p.dtype, device=p.device) for p in params] for _ in range(2))
     widest = least_upper_dtype(dtypes.float32, *(p.dtype for p in params))
     built.b1_t, built.b2_t = (Tensor.ones((1,), dtype=widest, device=built.device) for _ in range(2))

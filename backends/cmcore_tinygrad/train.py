@@ -47,12 +47,15 @@ class TinygradTrainer:
         self._seed, self._device, self._compiled = seed, device, compiled
         self._online = _copied(net)
         self._target = _copied(net) if keep_target else None
-        self._nets = {**frozen, "online": self._online, "target": self._target or self._online}
+        target = self._online if self._target is None else self._target
+        self._nets = {name: _evaluating(other) for name, other in frozen.items()}
+        self._nets |= {"online": self._online, "target": target}
         self._weights = parameters(self._online)
         self._averages = {"ema": parameters(_copied(net))}
         if self._target is not None:
             self._averages["target"] = parameters(self._target)
-        self._optimizer = optimizers.build(optimizer, list(self._weights.values()))
+        others = [t for t in get_state_dict(self._online).values() if not t.is_param]
+        self._optimizer = optimizers.build(optimizer, list(self._weights.values()), others)
         self._steps = 0
         self._precision = least_upper_dtype(dtypes.float32, *(w.dtype for w in self._weights.values()))
         self._programs: dict[Hashable, Callable[..., Any]] = {}
@@ -117,7 +120,8 @@ class TinygradTrainer:
 
             def run(mean: Tensor, x0: Tensor, z: Tensor, tau: Tensor, packed: Tensor, *conditions: Tensor) -> None:
                 scalars = {name: packed[i] for i, name in enumerate(names)}
-                self._take_step(mean, x0, z, tau, scalars, dict(zip(cond, conditions, strict=True)))
+                with Context(TRAINING=1):
+                    self._take_step(mean, x0, z, tau, scalars, dict(zip(cond, conditions, strict=True)))
 
             self._programs[signature] = TinyJit(run) if self._compiled else run
         return self._programs[signature]
@@ -136,8 +140,7 @@ class TinygradTrainer:
         for weight, gradient in zip(self._weights.values(), gradients, strict=True):
             weight.grad = gradient
         self._optimizer.lr, self._optimizer.first, self._optimizer.adaptive = scalars["lr"], first, adaptive
-        with Context(TRAINING=1):
-            updated = self._optimizer.schedule_step()
+        updated = self._optimizer.schedule_step()
         for name, average in self._averages.items():
             decay = scalars[f"{name}_decay"]
             for n, w in self._weights.items():
@@ -154,6 +157,16 @@ class TinygradTrainer:
         named = {"online": get_state_dict(self._online), **self._averages}
         named["optimizer"] = optimizers.state(self._optimizer, list(self._weights))
         return {f"{group}/{name}": t for group, tensors in named.items() for name, t in tensors.items()}
+
+
+def _evaluating(net: Network) -> Network:
+    """Return a network that is not in training, whatever calls it."""
+
+    def call(*args: Any, **kwargs: Any) -> Tensor:
+        with Context(TRAINING=0):
+            return net(*args, **kwargs)
+
+    return call
 
 
 def _copied(net: Network) -> Network:

@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -207,7 +207,9 @@ class _Run:
                     self._step(done)
                     done += 1
                     progress.advance(done)
-                    last = done == config.steps or interrupted()
+                    # Asked once a step: a Ctrl-C that comes any later is the next step's.
+                    stopping = interrupted()
+                    last = done == config.steps or stopping
                     if last or done % log_every == 0 or done % save_every == 0:
                         self._record(done)
                     elif time.monotonic() - looked > 1:
@@ -218,7 +220,7 @@ class _Run:
                         self._save(done)
                     if last or done % sample_every == 0:
                         self._picture(done)
-                    if interrupted() and done < config.steps:
+                    if stopping and done < config.steps:
                         self._say_how_to_go_on(done)
                         raise KeyboardInterrupt
             self._save(done)
@@ -298,7 +300,9 @@ def _interruptible(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
     def ask(signum: int, frame: FrameType | None) -> None:
         signal.signal(signal.SIGINT, before)
         asked.set()
-        note("Finishing this step and saving; press Ctrl-C again to stop at once.")
+        # A terminal that is being written to just now refuses.
+        with suppress(RuntimeError):
+            note("Finishing this step and saving; press Ctrl-C again to stop at once.")
 
     before: Any = signal.signal(signal.SIGINT, ask)
     try:

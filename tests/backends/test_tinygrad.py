@@ -17,7 +17,8 @@ from cmcore.optimization import Optimizer
 pytest.importorskip("tinygrad")
 
 from cmcore_tinygrad import optimizers
-from tinygrad import Tensor
+from tinygrad import Tensor, nn
+from tinygrad.helpers import TRAINING
 
 MLP = ResidualMLP((2, 3), width=8, blocks=1, classes=3, features=4)
 CONV = ResidualConv((1, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=4)
@@ -99,6 +100,8 @@ def test_asarray_copies_and_keeps_types(tg: Any) -> None:
     assert tg.asarray(x, "float32").dtype == tg.xp.float32
     with pytest.raises(ValueError, match="no data type 'float31'"):
         tg.asarray(host, "float31")
+    with pytest.raises(OverflowError, match="does not fit int32"):
+        tg.asarray([2**40])
     with pytest.raises(TypeError, match="complex128"):
         tg.asarray(np.array([1j]))
 
@@ -363,7 +366,7 @@ def test_frozen_networks_and_conditions_reach_the_loss(tg: Any) -> None:
     seen = []
 
     def distil(nets: Any, x0: Any, z: Any, tau: Any, scalars: Any, cond: Any) -> Any:
-        seen.append((nets["target"] is nets["online"], nets["teacher"] is teacher, z.shape, tau.shape, sorted(scalars)))
+        seen.append((nets["target"] is nets["online"], z.shape, tau.shape, sorted(scalars)))
         return ((nets["online"](x0, tau) - nets["teacher"](x0, tau)) ** 2).sum(1) * cond["w"]
 
     train = tg.trainer(
@@ -375,7 +378,7 @@ def test_frozen_networks_and_conditions_reach_the_loss(tg: Any) -> None:
     )
     scalars = {"lr": 1e-2, "ema_decay": 0.5}
     value = train.step(7, batches(1)[0], scalars, {"w": np.arange(4, dtype="float32")})
-    assert seen[0] == (True, True, (4, 2), (4,), ["ema_decay", "lr"])
+    assert seen[0] == (True, (4, 2), (4,), ["ema_decay", "lr"])
     stream = tg.stream(0, 7)
     stream.normal((4, 2))
     x0, tau = tg.asarray(batches(1)[0]), stream.normal((4,))
@@ -384,6 +387,47 @@ def test_frozen_networks_and_conditions_reach_the_loss(tg: Any) -> None:
     np.testing.assert_array_equal(flat(tg.weights(teacher)), flat(random_weights(FLAT, seed=1)))
     # Another batch size is another program, not an error.
     train.step(8, batches(1, size=2)[0], scalars, {"w": np.ones(2, "float32")})
+
+
+def test_only_the_trained_network_is_in_training_and_its_statistics_are_no_weights(tg: Any) -> None:
+    class Net:
+        def __init__(self) -> None:
+            self.norm = nn.BatchNorm(2)
+            self.modes: list[bool] = []
+
+        def __call__(self, x: Any) -> Any:
+            self.modes.append(bool(TRAINING))
+            return self.norm(x.reshape(-1, 2, 1)).reshape(-1, 2)
+
+    net, teacher = Net(), Net()
+    train = tg.trainer(
+        net,
+        lambda nets, x0, *rest: ((nets["online"](x0) - nets["teacher"](x0)) ** 2).sum(1),
+        optimizer=Optimizer(),
+        frozen={"teacher": teacher},
+    )
+    for i, x0 in enumerate(batches(4)):
+        train.step(i, x0 + 5, {"lr": 1e-2, "ema_decay": 0.5})
+    assert teacher.modes == [False, False]
+    assert not TRAINING
+    assert {name for name in train.state() if name.startswith("ema/")} == {"ema/norm.weight", "ema/norm.bias"}
+    expected = np.zeros(2)
+    for x0 in batches(4):
+        expected = 0.9 * expected + 0.1 * (x0 + 5).mean(axis=0)
+    np.testing.assert_allclose(train.weights()["norm.running_mean"], expected, rtol=1e-5)
+    np.testing.assert_array_equal(tg.to_numpy(net.norm.running_mean), [0, 0])
+
+
+def test_batches_may_be_slices_of_one_tensor(tg: Any) -> None:
+    data, hosts = tg.asarray(batches(5).reshape(20, 2)), batches(5)
+    run = tg.compile(lambda x: 2 * x)
+    one, two = trainer(tg), trainer(tg)
+    for i in range(5):
+        part = data[4 * i : 4 * i + 4]
+        np.testing.assert_array_equal(tg.to_numpy(run(part)), 2 * hosts[i])
+        np.testing.assert_array_equal(
+            tg.to_numpy(one.step(i, part, SCALARS)), tg.to_numpy(two.step(i, hosts[i], SCALARS))
+        )
 
 
 def test_bad_input_is_told_in_sentences(tg: Any) -> None:

@@ -16,6 +16,13 @@ POINTS = npst.arrays("float64", (3, 2), elements=st.floats(-2, 2))
 TIMES = st.lists(st.floats(0.05, 5.0), min_size=3, max_size=3)
 
 
+def leave_out_mixtures_on_tinygrad(lib, name):
+    if lib.name == "tinygrad" and name == "rotated mixture":
+        pytest.skip(
+            "a mixture's flow is hundreds of small programs there; tests/test_oracles.py compares one with the ODE"
+        )
+
+
 def laws():
     line = oracles.Mixture(**LINE)
     return {
@@ -30,6 +37,7 @@ def laws():
 @settings(max_examples=6)
 @given(x=POINTS, times=TIMES)
 def test_flow_maps_form_a_semigroup(lib, name, dtype, x, times):
+    leave_out_mixtures_on_tinygrad(lib, name)
     law, (t, u, s) = laws()[name], times
     x = lib.asarray(x, dtype)
     direct = lib.to_numpy(law.flow(x, t, s))
@@ -42,6 +50,7 @@ def test_flow_maps_form_a_semigroup(lib, name, dtype, x, times):
 @settings(max_examples=6)
 @given(x=POINTS, times=TIMES)
 def test_a_consistency_function_is_constant_along_a_trajectory(lib, name, dtype, x, times):
+    leave_out_mixtures_on_tinygrad(lib, name)
     law, (t, u, _) = laws()[name], times
     x = lib.asarray(x, dtype)
     start = lib.to_numpy(law.consistency(x, t, 0.05))
@@ -53,8 +62,7 @@ def test_a_consistency_function_is_constant_along_a_trajectory(lib, name, dtype,
 @pytest.mark.parametrize("name", ["gaussian", "covariance", "rotated mixture"])
 def test_the_solvers_follow_the_exact_trajectories(lib, name):
     law = laws()[name]
-    if lib.name == "tinygrad" and name == "rotated mixture":
-        pytest.skip("hundreds of small programs; the other laws see this solver")
+    leave_out_mixtures_on_tinygrad(lib, name)
     x, t, s = lib.asarray([[1.0, -0.4], [-2.0, 0.3]], "float64"), 3.0, 0.1
     exact = lib.to_numpy(law.flow(x, t, s))
     coarse, fine = (

@@ -128,3 +128,19 @@ def test_solvers_let_gradients_through(trainable):
         h = 1e-6
         up, down = (trainable.to_numpy(step(ConsistencyFunction(net, EDM()), x + s * h, 2.0, 1.0)) for s in (1, -1))
         np.testing.assert_allclose(trainable.to_numpy(slope), (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
+
+
+def test_the_gradient_of_a_heun_step_to_time_zero_is_eulers(trainable):
+    # The slope at 0 is not used there, and must not bring 0 / 0 into the gradient either.
+    x0, _, _ = batch(trainable, MLP)
+    net = trainable.network(MLP, random_weights(MLP), dtype="float64")
+
+    def end(step):
+        def mean_square(n):
+            return trainable.xp.mean(step(ConsistencyFunction(n, EDM()), x0, 1.5, 0.0 * x0[:, 0]) ** 2)
+
+        return trainable.value_and_grad(mean_square)(net)[1]
+
+    euler, heun = end(solvers.euler), end(solvers.heun)
+    for name, gradient in heun.items():
+        np.testing.assert_allclose(trainable.to_numpy(gradient), trainable.to_numpy(euler[name]), rtol=1e-9, atol=1e-12)

@@ -100,6 +100,21 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name):
 
 
 @needs_training
+def test_ctrl_c_while_a_step_is_being_recorded_loses_nothing(tmp_path):
+    class Late(Notes):
+        def measure(self, row):
+            if row["step"] == 7:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    progress = Late()
+    with pytest.raises(KeyboardInterrupt):
+        train(make_config(FIRST, save_every=5), DATA, out=tmp_path / "run", progress=progress)
+    step = load_model(tmp_path / "run").step
+    assert step in (7, 8)
+    assert f"Saved after step {step}." in progress.notes[-1]
+
+
+@needs_training
 def test_training_lowers_the_loss():
     progress = Notes()
     config = make_config(FIRST, recipe="edm", steps=150, batch=32, width=16, options={"lr": 3e-3})

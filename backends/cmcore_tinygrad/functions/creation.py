@@ -18,6 +18,8 @@ __all__ = [
     "zeros_like",
 ]  # fmt: skip
 
+_DEFAULTS = {"f": np.dtype(np.float32), "i": np.dtype(np.int32), "u": np.dtype(np.int32)}
+
 
 def asarray(obj: Any, /, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Tensor:
     """Make a tensor of a Python number, nested sequence, NumPy array or tensor; Python floats become float32."""
@@ -33,15 +35,18 @@ def asarray(obj: Any, /, *, dtype: DType | None = None, device: str | None = Non
 
 def _host_array(obj: Any, dtype: DType | None) -> np.ndarray:
     """Copy to a NumPy array, because tinygrad reads the memory it is given only when it needs it."""
-    if isinstance(obj, (np.ndarray, np.generic)):
-        default = obj.dtype
+    host = np.asarray(obj if isinstance(obj, (np.ndarray, np.generic)) else _to_host(obj))
+    if host.dtype.kind not in "fiub":
+        raise TypeError(f"tinygrad has no numbers of the type {host.dtype}; use real numbers or booleans.")
+    if dtype is not None:
+        wanted = to_numpy_dtype(dtype)
+    elif host is obj or isinstance(obj, np.generic):
+        wanted = host.dtype
     else:
-        obj = np.asarray(_to_host(obj))
-        default = {"f": np.float32, "i": np.int32, "u": np.int32}.get(obj.dtype.kind, obj.dtype)
-        default = np.dtype(np.float32) if obj.size == 0 else default
-    if np.dtype(default).kind not in "fiub":
-        raise TypeError(f"tinygrad has no numbers of the type {np.dtype(default)}; use real numbers or booleans.")
-    return np.array(obj, dtype=default if dtype is None else to_numpy_dtype(dtype), order="C")
+        wanted = _DEFAULTS.get("f" if host.size == 0 else host.dtype.kind, host.dtype)
+        if wanted == np.int32 and np.any(host != host.astype(np.int32)):
+            raise OverflowError(f"A Python integer up to {np.abs(host).max()} does not fit int32: give dtype=int64.")
+    return np.array(host, dtype=wanted, order="C")
 
 
 def _to_host(obj: Any) -> Any:
