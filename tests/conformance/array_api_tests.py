@@ -13,6 +13,7 @@ import argparse
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,9 @@ def main(arguments: list[str]) -> int:
     checkout = Path(options.checkout).resolve()
     if not (checkout / "array_api_tests").is_dir() or not any((checkout / "array-api").iterdir()):
         print(f"{checkout} is not a checkout of array-api-tests with its submodule array-api.", file=sys.stderr)
+        return 2
+    if missing := [name for name in ("ndindex", "pytest_jsonreport") if find_spec(name) is None]:
+        print(f"The suite needs {missing[0]}: pip install ndindex pytest-json-report.", file=sys.stderr)
         return 2
     root = Path(__file__).resolve().parents[2]
     environment = os.environ | {
