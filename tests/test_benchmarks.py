@@ -5,8 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from tests.conftest import TRAINABLE
+from conftest import TRAINABLE
 
 OVERHEAD = Path(__file__).parent.parent / "benchmarks" / "overhead.py"
 
