@@ -30,12 +30,12 @@ def broadcast_to(x: Tensor, /, shape: tuple[int, ...]) -> Tensor:
     return x.reshape((1,) * (len(shape) - x.ndim) + tuple(x.shape)).expand(tuple(shape))
 
 
-def broadcast_arrays(*arrays: Tensor) -> tuple[Tensor, ...]:
+def broadcast_arrays(*arrays: Tensor) -> list[Tensor]:
     """Return the arrays stretched to the shape they have in common."""
     rank = max(x.ndim for x in arrays)
     padded = [(1,) * (rank - x.ndim) + tuple(x.shape) for x in arrays]
     shape = tuple(next((n for n in sides if n != 1), 1) for sides in zip(*padded, strict=True))
-    return tuple(broadcast_to(x, shape) for x in arrays)
+    return [broadcast_to(x, shape) for x in arrays]
 
 
 def expand_dims(x: Tensor, /, axis: int) -> Tensor:
