@@ -27,27 +27,8 @@ INTEGRAL = ("int32", "int64")
 NUMERIC = FLOATING + INTEGRAL
 ALL = (*NUMERIC, "bool")
 ULPS = 4
-AWKWARD = (
-    np.nan,
-    np.inf,
-    -np.inf,
-    0.0,
-    -0.0,
-    0.5,
-    -0.5,
-    1.5,
-    2.5,
-    -2.5,
-    1.0,
-    -1.0,
-    1e-3,
-    -0.3,
-    7.0,
-    -29.0,
-    -3e3,
-    1e5,
-    1e30,
-)
+_SPECIAL = (np.nan, np.inf, -np.inf, 0.0, -0.0)
+AWKWARD = (*_SPECIAL, 0.5, -0.5, 1.5, 2.5, -2.5, 1.0, -1.0, 1e-3, -0.3, 50.5, 77.7, -29.0, -3e3, 1e5, 1e30)
 SHAPES = ((3,), (2, 3), (2, 1, 4), ())
 
 Call = Callable[..., Any]
