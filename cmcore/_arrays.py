@@ -82,7 +82,8 @@ def from_host(values: np.ndarray, like: Array | None = None) -> Array:
         return default().asarray(values.tolist())
     xp = namespace(like)
     # The dtype is told by its size, since frameworks differ in its name; not all devices take float64.
-    host = values if xp.finfo(like.dtype).bits == 64 else values.astype(np.float32)
+    # Copied, for a view that cannot be written to makes PyTorch warn.
+    host = np.array(values, np.float64 if xp.finfo(like.dtype).bits == 64 else np.float32)
     return xp.asarray(host, dtype=like.dtype, device=device_of(like))
 
 

@@ -5,7 +5,13 @@ here, weights trained in one framework load in every other. All arrays are chann
 on disk.
 
 Both networks compute ``F(x, c_noise, label)`` of the same shape as x, where c_noise is the (B,) time input of the
-parametrisation and label, (B,) integers in [0, classes), is given only where ``classes > 0``.
+parametrisation and label, (B,) integers below ``classes``, is given only where ``classes > 0``; a negative label is no
+class, as classifier-free guidance needs it. Two options of both, off by default:
+
+- ``two_times``: a flow map's network ``F(x, c_noise, label, c_end)``, whose c_end, (B,), is the time input of the end.
+- ``log_weight``: the network has a function ``net.log_weight(c_noise, c_end) -> (B,)``, linear in the features phi of
+  its times, 0 at first: the learned logarithm of a loss's weight at these times, trained with the rest (Karras et al.,
+  2024, arXiv:2312.02696, appendix B.3, call it u(sigma); Lu & Song, 2024, arXiv:2410.11081, w_phi(t)).
 """
 
 from __future__ import annotations
@@ -30,9 +36,11 @@ class ResidualMLP:
         for each block:  h = h + second(silu(first(norm(h)) * (1 + scale) + shift))   (scale, shift) = modulation(e)
         F = head(norm(h))
 
-    The time embedding, shared with `ResidualConv`, is ``e = silu(time_out(silu(time_in(phi))) + label)`` with
-    ``phi = [cos(w c_noise), sin(w c_noise)]``, w = `frequencies()`, and ``label`` the row of the label table, if any.
-    Norms are layer norms with eps 1e-5; linear layers have biases.
+    The time embedding, shared with `ResidualConv`, is ``e = silu(time_out(silu(time_in(phi(c_noise)))) + end + label)``
+    with ``phi(c) = [cos(w c), sin(w c)]`` and w = `frequencies()`; ``label`` is the row of the label table, if any, and 0
+    for a negative label; ``end = end_out(silu(end_in(phi(c_end))))`` with two times, else nothing. ``log_weight`` reads
+    ``phi(c_noise)`` or, with two times, ``[phi(c_noise), phi(c_end)]``. Norms are layer norms with eps 1e-5; linear
+    layers have biases.
     """
 
     shape: tuple[int, ...]
@@ -41,6 +49,8 @@ class ResidualMLP:
     classes: int = 0
     features: int = 64
     max_frequency: float = 16.0
+    two_times: bool = False
+    log_weight: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -54,12 +64,12 @@ class ResidualMLP:
     def layout(self) -> Layout:
         """Return the shape of every weight by name."""
         size, w = math.prod(self.shape), self.width
-        layout = _embedding(self.features, w, self.classes) | _linear("stem", size, w)
+        layout = _embedding(self, w) | _linear("stem", size, w)
         for i in range(self.blocks):
             block = f"blocks.{i}"
             layout |= _norm(f"{block}.norm", w) | _linear(f"{block}.first", w, w)
             layout |= _linear(f"{block}.modulation", w, 2 * w) | _linear(f"{block}.second", w, w)
-        return layout | _norm("norm", w) | _linear("head", w, size)
+        return layout | _norm("norm", w) | _linear("head", w, size) | _options(self, w)
 
     def init(self, seed: int = 0) -> dict[str, np.ndarray]:
         """Return initial weights, float32; the same for every backend."""
@@ -94,6 +104,8 @@ class ResidualConv:
     groups: int = 8
     features: int = 64
     max_frequency: float = 16.0
+    two_times: bool = False
+    log_weight: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", tuple(self.shape))
@@ -135,7 +147,7 @@ class ResidualConv:
     def layout(self) -> Layout:
         """Return the shape of every weight by name."""
         w, emb = self.width, 4 * self.width
-        layout = _embedding(self.features, emb, self.classes) | _conv("stem", self.shape[0], w)
+        layout = _embedding(self, emb) | _conv("stem", self.shape[0], w)
         for name, (c_in, c_out) in self.block_channels().items():
             layout |= _norm(f"{name}.norm1", c_in) | _conv(f"{name}.first", c_in, c_out)
             layout |= _linear(f"{name}.modulation", emb, 2 * c_out) | _norm(f"{name}.norm2", c_out)
@@ -143,7 +155,7 @@ class ResidualConv:
             if c_in != c_out:
                 layout |= _conv(f"{name}.skip", c_in, c_out, kernel=1)
         last = w * self.multipliers[0]
-        return layout | _norm("norm", last) | _conv("head", last, self.shape[0])
+        return layout | _norm("norm", last) | _conv("head", last, self.shape[0]) | _options(self, emb)
 
     def init(self, seed: int = 0) -> dict[str, np.ndarray]:
         """Return initial weights, float32; the same for every backend."""
@@ -155,9 +167,9 @@ _KINDS: dict[str, type[ResidualMLP] | type[ResidualConv]] = {"mlp": ResidualMLP,
 
 
 def to_config(architecture: Architecture) -> dict[str, Any]:
-    """Return an architecture as plain JSON data; `from_config` is its inverse."""
+    """Return an architecture as plain JSON data, without the options that are off; `from_config` is its inverse."""
     kind = next(name for name, cls in _KINDS.items() if isinstance(architecture, cls))
-    return {"kind": kind, **asdict(architecture)}
+    return {"kind": kind, **{name: value for name, value in asdict(architecture).items() if value is not False}}
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -182,6 +194,32 @@ def check_weights(architecture: Architecture, weights: Mapping[str, np.ndarray])
     for name, shape in layout.items():
         if tuple(weights[name].shape) != shape:
             raise ValueError(f"The weight {name!r} has shape {tuple(weights[name].shape)}; expected {shape}.")
+
+
+def grown(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+    """Return the weights completed with the architecture's initial values of its options ``two_times`` and ``log_weight``.
+
+    The grown network computes what the given weights computed, whatever c_end, until it is trained: so a network of one
+    time starts one of two. Anything else that is missing, superfluous or misshapen is a `ValueError`.
+    """
+    fresh = {n: w for n, w in architecture.init(seed).items() if n not in weights and n.partition(".")[0] in _OPTIONS}
+    complete = {**weights, **fresh}
+    check_weights(architecture, complete)
+    return complete
+
+
+NO_LOG_WEIGHT = "The network has no log weight; build it with log_weight=True."
+"""What a network says that is asked for a log weight and has none."""
+
+
+def check_end(architecture: Architecture, c_noise: Any, c_end: Any) -> None:
+    """Raise `ValueError` unless c_end is given where the architecture has two times, shaped like c_noise, and only there."""
+    if c_end is None and architecture.two_times:
+        raise ValueError("The network has two times: give c_end, (B,), the time input of the end.")
+    if c_end is not None and not architecture.two_times:
+        raise ValueError("The network has one time, so it takes no c_end; build it with two_times=True.")
+    if c_end is not None and tuple(c_end.shape) != tuple(c_noise.shape):
+        raise ValueError(f"The network expects c_end shaped like c_noise, {c_noise.shape}, got {c_end.shape}.")
 
 
 def _and_more(items: list[str]) -> str:
@@ -217,13 +255,28 @@ def _norm(name: str, channels: int) -> Layout:
     return {f"{name}.weight": (channels,), f"{name}.bias": (channels,)}
 
 
-def _embedding(features: int, width: int, classes: int) -> Layout:
-    layout = _linear("time_in", features, width) | _linear("time_out", width, width)
-    return layout | ({"label.weight": (classes, width)} if classes else {})
+def _embedding(architecture: Any, width: int) -> Layout:
+    layout = _linear("time_in", architecture.features, width) | _linear("time_out", width, width)
+    return layout | ({"label.weight": (architecture.classes, width)} if architecture.classes else {})
+
+
+_OPTIONS = ("end_in", "end_out", "log_weight")
+"""The layers that an option adds."""
+
+
+def _options(architecture: Any, width: int) -> Layout:
+    """The layers of the options; last in the layout, so that they do not change the initial values of the others."""
+    features = architecture.features
+    layout: Layout = {}
+    if architecture.two_times:
+        layout |= _linear("end_in", features, width) | _linear("end_out", width, width)
+    if architecture.log_weight:
+        layout |= _linear("log_weight", features * (2 if architecture.two_times else 1), 1)
+    return layout
 
 
 def _initial(layout: Layout, seed: int) -> dict[str, np.ndarray]:
-    """Scaled normal matrices; zero for biases and for the layers that end a residual branch or the network."""
+    """Scaled normal matrices; zero for biases and for the layers that end a residual branch, an option or the network."""
     rng = np.random.Generator(np.random.Philox(key=seed))
     return {name: _initial_value(name, shape, rng) for name, shape in layout.items()}
 
@@ -233,7 +286,7 @@ def _initial_value(name: str, shape: tuple[int, ...], rng: np.random.Generator) 
     role = layer.rpartition(".")[2]
     if role.startswith("norm") and kind == "weight":
         return np.ones(shape, np.float32)
-    if kind == "bias" or role in ("second", "head", "modulation"):
+    if kind == "bias" or role in ("second", "head", "modulation", "end_out", "log_weight"):
         return np.zeros(shape, np.float32)
     fan_in = 1 if role == "label" else math.prod(shape[1:])
     return (rng.standard_normal(shape) / math.sqrt(fan_in)).astype(np.float32)

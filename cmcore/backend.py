@@ -167,6 +167,7 @@ class Backend(Protocol):
         *,
         optimizer: Optimizer,
         tau: str = "uniform",
+        draws: int = 1,
         frozen: Mapping[str, Network] | None = None,
         keep_target: bool = False,
         seed: int = 0,
@@ -181,8 +182,9 @@ class Backend(Protocol):
         - ``nets`` maps "online" and "target" to networks ``net(x, c_noise, **cond)``, and each name in ``frozen`` (a
           teacher, say) to that network. "target" has the online weights (the loss stops its gradient itself) unless
           ``keep_target``, when it has an exponential moving average of them with decay ``scalars["target_decay"]``;
-        - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), is "uniform" in [0, 1) or "normal",
-          float32 at least; both are drawn from `stream(seed, index)` in this order: z, tau;
+        - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), or (B, draws) for more draws than one, is
+          "uniform" in [0, 1) or "normal", float32 at least; both are drawn from `stream(seed, index)` in this order: z,
+          tau;
         - ``scalars`` holds 0-d arrays. Those read by the step itself: "lr" (this step's learning rate), "ema_decay"
           (of the average that `Trainer.weights` returns) and, with ``keep_target``, "target_decay".
 
@@ -302,6 +304,23 @@ def stop_gradient(x: Array) -> Array:
     """Return x, through which no gradient flows, whatever framework x belongs to."""
     # What a PyTorch or tinygrad array can do itself, torch.compile can trace; a search for backends it cannot.
     return x.detach() if hasattr(x, "detach") else of(x).stop_gradient(x)
+
+
+def jvp(f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+    """Return ``f(*primals)`` and its derivative along the tangents, by the backend that owns the first primal.
+
+    It can be part of what a trainer or a backend's `compile` compiles. Where you call torch.compile yourself, call
+    `of` with an array once before: torch.compile cannot trace the search for an array's backend, only its result.
+    Raises `cmcore.Error` if that backend has no gradients.
+    """
+    return of(primals[0]).jvp(f, tuple(primals), tuple(tangents))
+
+
+def draws_shape(draws: int) -> tuple[int, ...]:
+    """Return the shape of one sample's ``tau`` in a train step: () for one draw, (draws,) for more, else `ValueError`."""
+    if draws < 1:
+        raise ValueError(f"A train step draws at least one tau for each sample, got draws={draws}.")
+    return () if draws == 1 else (draws,)
 
 
 def _find_namespace(x: Array) -> Any:

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Literal, NamedTuple
 
 import numpy as np
 
 from cmcore._arrays import check_real, from_host
+from cmcore._normal import log_cdf
 from cmcore.backend import Array, namespace
 
 T_MIN, T_MAX, RHO = 0.002, 80.0, 7.0
@@ -60,6 +62,16 @@ def karras_time(index: Array, n: Array | float, t_min: float = T_MIN, t_max: flo
     return xp.where(index >= n - 1, xp.full_like(t, t_max), t)
 
 
+def karras_slope(t: Array, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> Array:
+    """Return dt/du at times t, where u in [0, 1] is the index divided by n - 1: how fast the grid goes there."""
+    return rho * t ** (1 - 1 / rho) * (t_max ** (1 / rho) - t_min ** (1 / rho))
+
+
+def karras_midpoint(t: Array, r: Array, rho: float = RHO) -> Array:
+    """Return the time half-way between t and r in the index of any Karras grid."""
+    return ((t ** (1 / rho) + r ** (1 / rho)) / 2.0) ** rho
+
+
 def uniform_pair(u: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> TimePair:
     """Draw neighbours of the n-point Karras grid, all equally likely (Song et al. 2023, algorithms 2 and 3).
 
@@ -79,19 +91,69 @@ def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndar
     return np.asarray(mass / mass.sum())
 
 
+def lognormal_index_pair(
+    u: Array,
+    n: Array | float,
+    n_max: int,
+    mean: float = -1.1,
+    std: float = 2.0,
+    t_min: float = T_MIN,
+    t_max: float = T_MAX,
+) -> TimePair:
+    """Draw neighbours of the n-point Karras grid with the probabilities of `lognormal_index_pmf`.
+
+    ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), at most ``n_max``, the size of what is computed.
+    """
+    xp = check_real(u, "u")
+    index = from_host(np.arange(float(n_max)), like=u)
+    z = (xp.log(karras_time(xp.minimum(index, 0.0 * index + (n - 1)), n, t_min, t_max)) - mean) / std
+    # The tail beyond, of which the differences keep their digits at both ends of the grid.
+    tail = xp.exp(log_cdf(-z))
+    reached = (tail[0] - tail) / (tail[0] - tail[-1])
+    below = xp.expand_dims(u, axis=1) >= xp.expand_dims(reached[1:], axis=0)
+    return _neighbours(_below(xp.sum(xp.astype(below, u.dtype), axis=1), n), n, t_min, t_max, RHO)
+
+
+def logistic_time(normal: Array, mean: float = 0.0, std: float = 1.0) -> Array:
+    """Return ``sigmoid(mean + std * normal)``, in (0, 1): logit-normal times of the straight path (Esser et al. 2024)."""
+    return 1.0 / (1.0 + check_real(normal, "normal").exp(-(mean + std * normal)))
+
+
+def heavy_tailed_time(
+    u: Array, t_min: float, t_max: float, mean: float = 0.0, scale: float = 0.2, df: float = 0.01
+) -> Array:
+    """Return times in [t_min, t_max] whose logarithm follows a Student t law, cut off at the ends (TCM; Lee et al. 2024).
+
+    ``u``, (B,), is uniform in [0, 1); ``df`` are the law's degrees of freedom. The quantiles between the points of a table
+    are linear in ln t.
+    """
+    _check_range(t_min, t_max, RHO)
+    xp = check_real(u, "u")
+    table = from_host(_student_quantiles(math.log(t_min), math.log(t_max), mean, scale, df), like=u)
+    position = u * (_TABLE - 1)
+    index = xp.minimum(xp.floor(position), xp.full_like(position, _TABLE - 2.0))
+    low = xp.astype(index, xp.int32)
+    left, right = xp.take(table, low, axis=0), xp.take(table, low + 1, axis=0)
+    return xp.exp(left + (position - index) * (right - left))
+
+
 def lognormal_time(normal: Array, mean: float = -1.2, std: float = 1.2) -> Array:
     """Return ``exp(mean + std * normal)``: EDM's training times for the default values (Karras et al. 2022, table 1)."""
     return check_real(normal, "normal").exp(mean + std * normal)
 
 
-def ect_pair(t: Array, stage: Array | float, q: float = 2.0, k: float = 8.0, b: float = 1.0) -> TimePair:
+def ect_pair(
+    t: Array, stage: Array | float, q: float = 2.0, k: float = 8.0, b: float = 1.0, min_gap: float = 0.0
+) -> TimePair:
     """Return ECT's pair for times t: ``r = max(0, t - gap)``, ``gap = t (1 + k sigmoid(-b t)) / q^(stage + 1)``.
 
     The gap shrinks by q from stage to stage; at stage 0 most r are 0 and training is denoising (Geng et al. 2024,
-    section 3.3). ``k = 0`` is their constant map. Where r is 0 the gap is t.
+    section 3.3). ``k = 0`` is their constant map. Where r is 0 the gap is t. ``min_gap`` bounds ``q^-(stage + 1)`` from
+    below, as TCM's first stage does (1 - its ratio limit).
     """
     xp = check_real(t, "t")
-    ratio = (1.0 + k / (1.0 + xp.exp(b * t))) * q ** (-(stage + 1.0))
+    shrunk = xp.maximum(0.0 * t + q ** (-(stage + 1.0)), xp.full_like(t, min_gap))
+    ratio = (1.0 + k / (1.0 + xp.exp(b * t))) * shrunk
     ratio = xp.minimum(ratio, xp.ones_like(ratio))
     return TimePair(t, t * (1.0 - ratio), t * ratio)
 
@@ -163,6 +225,28 @@ class Doubling:
 
 
 @dataclass(frozen=True)
+class Halving:
+    """Progressive distillation's curriculum: at equal lengths of training the number of steps is halved, down to one.
+
+    ``n`` is the student's number of steps, first half of ``start``; at each halving the target, which is the teacher, is
+    replaced by the student: its decay is 0 at the last step of a stage and 1 at all others (Salimans & Ho 2022, alg. 2).
+    """
+
+    start: int = 1024
+
+    def __post_init__(self) -> None:
+        if self.start < 2 or self.start & (self.start - 1):
+            raise ValueError(f"The teacher's number of steps must be a power of 2, at least 2, got {self.start}.")
+
+    def __call__(self, step: int, total: int) -> dict[str, float]:
+        """Return N and the target's decay at step k of K = total."""
+        stages = self.start.bit_length() - 1
+        stage = min(stages - 1, step * stages // total)
+        last = (step + 1) * stages // total > stage
+        return {"n": float(self.start >> (stage + 1)), "target_decay": 0.0 if last else 1.0}
+
+
+@dataclass(frozen=True)
 class Stages:
     """ECT's curriculum: the stage rises by one at equal lengths of training, from 0 to ``stages - 1``."""
 
@@ -171,6 +255,18 @@ class Stages:
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return the stage at step k of K = total."""
         return {"stage": float(min(self.stages - 1, step * self.stages // total))}
+
+
+_TABLE = 1025
+"""How many quantiles a tabulated law has."""
+
+
+@cache
+def _student_quantiles(low: float, high: float, mean: float, scale: float, df: float) -> np.ndarray:
+    x = np.linspace(low, high, 40 * (_TABLE - 1) + 1)
+    density = (1 + ((x - mean) / scale) ** 2 / df) ** (-(df + 1) / 2)
+    mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
+    return np.interp(np.linspace(0, 1, _TABLE), mass / mass[-1], x)
 
 
 def _neighbours(index: Array, n: Array | float, t_min: float, t_max: float, rho: float) -> TimePair:

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from cmcore import ema as averages
+
 ALGORITHMS = ("radam", "adam", "adamw")
+
+AVERAGES = ("ema", "ema_halflife", "ema_power", "ema_std")
+"""The settings that choose the average; the first is the default, which gives way to any other."""
+
+
+def check_one_average(given: Iterable[str]) -> None:
+    """Raise `ValueError` if more than one of the settings that choose the average is among those given."""
+    chosen = [name for name in AVERAGES if name in set(given)]
+    if len(chosen) > 1:
+        raise ValueError(f"A run keeps one average, so give only one of {' and '.join(chosen)}.")
 
 
 @dataclass(frozen=True)
@@ -13,9 +26,11 @@ class Optimizer:
     """Settings of the optimiser and of the average that is kept for evaluation.
 
     The learning rate rises linearly over ``warmup`` steps and, where ``decay`` is True, falls to zero along a half cosine
-    over the rest of the run. ``clip`` bounds the global gradient norm (0: no clipping). ``ema`` is the decay of the
-    exponential moving average; early in a run it is shortened to ``(1 + k) / (10 + k)`` at step k so that the average
-    forgets the random initial weights.
+    over the rest of the run. ``clip`` bounds the global gradient norm (0: no clipping).
+
+    The average is by default `cmcore.ema.Constant` of the decay ``ema``. At most one of three numbers above 0 takes its place:
+    ``ema_halflife``, in steps, makes it a `cmcore.ema.HalfLife`; ``ema_power`` a `cmcore.ema.WarmupPower`; ``ema_std``, a relative
+    width such as 0.05, a `cmcore.ema.PowerFunction`, whose width can still be changed when the run is over.
     """
 
     algorithm: str = "radam"
@@ -27,16 +42,30 @@ class Optimizer:
     decay: bool = False
     clip: float = 0.0
     ema: float = 0.999
+    ema_halflife: float = 0.0
+    ema_power: float = 0.0
+    ema_std: float = 0.0
 
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"Unknown optimiser {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}.")
         if not self.lr > 0:
             raise ValueError(f"The learning rate must be positive, got {self.lr}.")
-        if not 0 <= self.ema < 1:
-            raise ValueError(f"The decay of the moving average must be in [0, 1), got {self.ema}.")
+        averages.Constant(self.ema)
+        check_one_average([name for name in AVERAGES[1:] if getattr(self, name)])
+        self.average()
         if self.weight_decay and self.algorithm != "adamw":
             raise ValueError(f"Weight decay belongs to adamw, not to {self.algorithm}.")
+
+    def average(self) -> averages.Schedule:
+        """Return the schedule of the average's decay."""
+        if self.ema_halflife:
+            return averages.HalfLife(self.ema_halflife)
+        if self.ema_power:
+            return averages.WarmupPower(power=self.ema_power)
+        if self.ema_std:
+            return averages.PowerFunction.of_width(self.ema_std)
+        return averages.Constant(self.ema)
 
     def scalars(self, step: int, total: int) -> dict[str, float]:
         """Return the learning rate and the average's decay at a step (counted from 0) of a run of ``total`` steps."""
@@ -44,4 +73,4 @@ class Optimizer:
         if self.decay:
             done = max(0, step - self.warmup) / max(1, total - self.warmup)
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return {"lr": rate, "ema_decay": min(self.ema, (1 + step) / (10 + step))}
+        return {"lr": rate, "ema_decay": self.average().decay(step)}

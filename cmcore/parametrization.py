@@ -8,7 +8,7 @@ consistency function needs no loss for its boundary condition.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from cmcore._arrays import Time, as_times, check_real, check_state, per_sample
 from cmcore.backend import Array, Network, namespace
@@ -78,18 +78,32 @@ class EDM:
 class TrigFlow:
     """``f(x, t) = cos(t) x - sin(t) sd F(x / sd, t)`` on the path `cmcore.paths.TrigFlow` (Lu & Song 2024, section 3).
 
-    ``c_noise = t``: a logarithm of the time would have an unbounded derivative there.
+    ``c_noise = t``. ``network="edm"`` is for a network that is used to `EDM`'s scalings, of which it changes nothing but
+    the path: ``F(y, t) = -net(y, ln(sd tan t) / 4)``.
     """
 
     sigma_data: float = 0.5
+    network: Literal["trigflow", "edm"] = "trigflow"
 
     def __post_init__(self) -> None:
         _require_sigma_data(self.sigma_data)
+        if self.network not in ("trigflow", "edm"):
+            raise ValueError(f'The network must be "trigflow" or "edm", got {self.network!r}.')
 
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t in [0, pi/2], each shaped like t."""
         xp = check_real(t, "t")
-        return Scalings(xp.cos(t), -self.sigma_data * xp.sin(t), xp.ones_like(t) / self.sigma_data, t)
+        sign, c_noise = (-1.0, t) if self.network == "trigflow" else (1.0, self._edm_time(t))
+        return Scalings(xp.cos(t), sign * self.sigma_data * xp.sin(t), xp.ones_like(t) / self.sigma_data, c_noise)
+
+    def free(self, net: Network) -> Network:
+        """Return the network as ``F(y, t, **cond)``, whichever kind it is."""
+        if self.network == "trigflow":
+            return net
+        return lambda y, t, **cond: -net(y, self._edm_time(t), **cond)
+
+    def _edm_time(self, t: Array) -> Array:
+        return _quarter_log(self.sigma_data * namespace(t).tan(t))
 
 
 @dataclass(frozen=True)

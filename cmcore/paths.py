@@ -45,6 +45,14 @@ class Path:
         """Return the derivative of `b`."""
         raise NotImplementedError
 
+    def sigma(self, t: Array) -> Array:
+        """Return the noise-to-signal ratio ``b(t) noise_std / a(t)``: the time of the same point on `VE`."""
+        return self.b(t) * self.noise_std / self.a(t)
+
+    def time(self, sigma: Array) -> Array:
+        """Return the time at which the noise-to-signal ratio is sigma; the inverse of `sigma`."""
+        raise NotImplementedError
+
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
         check_state(x0, "x0")
@@ -116,6 +124,10 @@ class VE(Path):
         """Return 1."""
         return namespace(t).ones_like(t)
 
+    def time(self, sigma: Array) -> Array:
+        """Return sigma."""
+        return sigma
+
     def diffusion(self, t: Array) -> Array:
         """Return the diffusion coefficient ``sigma(t) = sqrt(2 t)`` of the forward SDE."""
         return namespace(t).sqrt(2.0 * t)
@@ -135,6 +147,10 @@ class TrigFlow(Path):
     def noise_std(self) -> float:  # type: ignore[override]
         """The standard deviation of z, which is the data's."""
         return self.sigma_data
+
+    def time(self, sigma: Array) -> Array:
+        """Return ``arctan(sigma / sigma_data)``."""
+        return namespace(sigma).atan(sigma / self.sigma_data)
 
     def a(self, t: Array) -> Array:
         """Return cos t."""
@@ -157,6 +173,10 @@ class TrigFlow(Path):
 class Linear(Path):
     """``x_t = (1 - t) x_0 + t z``, t in [0, 1]: flow matching's and MeanFlow's straight path."""
 
+    def time(self, sigma: Array) -> Array:
+        """Return ``sigma / (1 + sigma)``."""
+        return sigma / (1.0 + sigma)
+
     def a(self, t: Array) -> Array:
         """Return 1 - t."""
         return 1.0 - t
@@ -172,3 +192,19 @@ class Linear(Path):
     def db(self, t: Array) -> Array:
         """Return 1."""
         return namespace(t).ones_like(t)
+
+
+def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Array]:
+    """Return the point of the target path, (B, ...), and its time, (B,), that (x, t) is on the source path.
+
+    Both have the same noise-to-signal ratio, and the same share of it: ``x / a(t)`` is the same. a(t) must not be 0.
+    """
+    check_state(x)
+    t = as_times(t, x)
+    time = target.time(source.sigma(t))
+    return per_sample(target.a(time) / source.a(t), x) * x, time
+
+
+def rebased(function: Denoiser, source: Path, target: Path) -> Denoiser:
+    """Return a function to the data (a denoiser, a consistency function) of one path as that of another path's points."""
+    return lambda x, t: function(*converted(x, t, target, source))

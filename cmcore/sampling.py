@@ -1,6 +1,6 @@
-"""Generating: one-step and multistep consistency sampling, from noise that depends only on the seed and the image.
+"""Generating: consistency sampling, flow-map sampling, and noise that depends only on the seed and the image.
 
-Times are in the units of the path ``x_t = x_0 + t z``; x is (B, ...).
+Times are in the units of the path ``x_t = x_0 + t z`` unless another path is given; x is (B, ...).
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from cmcore._arrays import check_same, check_state
+from cmcore._arrays import as_times, check_same, check_state, per_sample
 from cmcore.backend import Array
+from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
-
-Noise = Callable[[int], Array]
-"""``noise(i)``: fresh standard normal numbers, shaped like x, for the i-th time that noise is added."""
+from cmcore.paths import VE, Path
+from cmcore.solvers import Noise as Noise
 
 
 def onestep(f: ConsistencyFn, z: Array, t_max: float = T_MAX, **cond: Any) -> Array:
@@ -56,6 +56,67 @@ def multistep(
     return x
 
 
+def flow_map(
+    flow_map: FlowMap,
+    z: Array,
+    times: Sequence[float],
+    path: Path | None = None,
+    callback: Callable[[int, Array], None] | None = None,
+    **cond: Any,
+) -> Array:
+    """Return samples at the last of the times: one jump, and network evaluation, from each time to the next.
+
+    z is standard normal; the start is the path's noise at ``times[0]``, ``b(t) noise_std z``. The path is by default `VE`,
+    which starts as `cmcore.paths.Linear` does. ``callback(i, x)`` is called after jump i.
+    """
+    check_state(z, "z")
+    _check_way(times)
+    path = path or VE()
+    x = per_sample(path.b(as_times(times[0], z)) * path.noise_std, z) * z
+    for i, (t, s) in enumerate(pairwise(times)):
+        x = flow_map(x, t, s, **cond)
+        if callback is not None:
+            callback(i, x)
+    return x
+
+
+def gamma(
+    flow_map: FlowMap,
+    z: Array,
+    times: Sequence[float],
+    noise: Noise,
+    gamma: float = 0.0,
+    t_min: float = T_MIN,
+    callback: Callable[[int, Array], None] | None = None,
+    **cond: Any,
+) -> Array:
+    """Return samples at the last of the times by CTM's gamma-sampling (Kim et al. 2024, algorithm 3).
+
+    A jump towards time t' ends below it, at ``s = t_min + sqrt(1 - gamma^2) (t' - t_min)``; noise of standard deviation
+    ``sqrt(t'^2 - s^2)`` takes the samples back up. The last jump goes all the way. With gamma = 0 no noise is drawn and this is
+    the function `flow_map`; with gamma = 1, and t_min for the last time, it is `multistep`. ``callback(i, x)`` is called after
+    jump i, its noise included.
+    """
+    check_state(z, "z")
+    _check_way(times)
+    if not 0 <= gamma <= 1:
+        raise ValueError(f"gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}.")
+    if times[-1] < t_min:
+        raise ValueError(f"The last of the sampling times must be at least t_min = {t_min}, got {times[-1]}.")
+    x = times[0] * z
+    last = len(times) - 2
+    for i, (t, after) in enumerate(pairwise(times)):
+        s = after if i == last else after - (1 - math.sqrt(1 - gamma**2)) * (after - t_min)
+        x = flow_map(x, t, s, **cond)
+        if s < after:
+            fresh = noise(i)
+            check_same(x, fresh, "The samples and the noise")
+            x = x + math.sqrt(after**2 - s**2) * fresh
+        if callback is not None:
+            callback(i, x)
+    return x
+
+
 def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: int = 0) -> np.ndarray:
     """Return standard normal noise, (B, *shape) float32 on the host, for the images with the given numbers.
 
@@ -73,3 +134,14 @@ def _check_decreasing(times: Sequence[float], t_min: float) -> None:
         raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {list(times)}.")
     if any(a <= b for a, b in pairwise(times)):
         raise ValueError(f"The sampling times must decrease, got {list(times)}.")
+
+
+def _check_way(times: Sequence[float]) -> None:
+    if len(times) < 2:
+        raise ValueError(
+            f"Sampling with a flow map needs at least two times, the start and the end, got {list(times)}."
+        )
+    # Every time but the last is one that a jump starts from.
+    _check_decreasing(times[:-1], 0.0)
+    if not 0 <= times[-1] < times[-2]:
+        raise ValueError(f"The sampling times must decrease to one of at least 0, got {list(times)}.")

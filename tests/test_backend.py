@@ -151,6 +151,19 @@ def test_arrays_bring_their_backend(backend):
     assert np.array_equal(backend.to_numpy(cm.stop_gradient(x)), [1.0, 2.0])
 
 
+def test_a_derivative_is_taken_by_the_backend_of_the_array(trainable):
+    x, v = trainable.asarray([1.0, 2.0]), trainable.asarray([1.0, -1.0])
+    value, along = cm.jvp(lambda a, b: a * b, [x, x], [v, 0 * v])
+    assert trainable.owns(along)
+    np.testing.assert_allclose(trainable.to_numpy(value), [1.0, 4.0])
+    np.testing.assert_allclose(trainable.to_numpy(along), [1.0, -2.0])
+
+
+def test_a_derivative_without_gradients_is_a_sentence():
+    with pytest.raises(cm.Error, match="NumPy has no gradients"):
+        cm.jvp(lambda a: a, (np.ones(1),), (np.ones(1),))
+
+
 def test_no_array_or_arrays_of_two_frameworks_are_a_sentence():
     with pytest.raises(TypeError, match=r"got none"):
         cm.namespace()

@@ -237,3 +237,65 @@ def test_fixed_curriculum_does_not_depend_on_the_step():
 def test_a_grid_that_cannot_be_is_a_sentence(make):
     with pytest.raises(ValueError, match=r"^[A-Z\"a-z].* got .*\.$"):
         make()
+
+
+def test_lognormal_pairs_have_the_probabilities_of_their_law(lib):
+    """The intervals that evenly spread uniform numbers fall into, for an N below the size of the table."""
+    n, count = 11, 20000
+    u = (np.arange(count) + 0.5) / count
+    pair = grids.lognormal_index_pair(lib.asarray(u, "float64"), lib.asarray(float(n), "float64"), 41)
+    t, r = lib.to_numpy(pair.t), lib.to_numpy(pair.r)
+    grid = grids.karras_host(n)
+    index = np.searchsorted(grid, t) - 1
+    np.testing.assert_allclose(t, grid[index + 1], rtol=1e-12)
+    np.testing.assert_allclose(r, grid[index], rtol=1e-12)
+    share = np.bincount(index, minlength=n - 1) / count
+    np.testing.assert_allclose(share, grids.lognormal_index_pmf(n), atol=1.0 / count)
+
+
+def test_lognormal_pairs_stay_on_the_grid(lib):
+    u = lib.asarray(np.array([0.0, np.nextafter(np.float32(1), np.float32(0))]), "float32")
+    pair = grids.lognormal_index_pair(u, lib.asarray(3.0, "float32"), 11)
+    np.testing.assert_allclose(lib.to_numpy(pair.r), grids.karras_host(3)[:2], rtol=1e-5)
+
+
+def test_heavy_tailed_times_follow_the_truncated_student_law(lib):
+    from scipy import stats
+
+    law = stats.t(df=0.01, loc=0.0, scale=0.2)
+    low, high = law.cdf(np.log(1.0)), law.cdf(np.log(80.0))
+    u = np.array([0.0, 0.01, 0.1, 0.3, 0.5, 0.8, 0.99])
+    t = lib.to_numpy(grids.heavy_tailed_time(lib.asarray(u, "float64"), 1.0, 80.0))
+    np.testing.assert_allclose((law.cdf(np.log(t)) - low) / (high - low), u, atol=2e-4)
+    assert t.min() >= 1.0
+    assert t.max() <= 80.0
+
+
+def test_logistic_times(lib):
+    got = lib.to_numpy(grids.logistic_time(lib.asarray(np.array([-1.0, 0.0, 2.0]), "float64"), -0.4, 1.5))
+    np.testing.assert_allclose(got, 1 / (1 + np.exp(-(-0.4 + 1.5 * np.array([-1.0, 0.0, 2.0])))), rtol=1e-13)
+
+
+def test_the_middle_and_the_slope_of_the_grid(lib):
+    grid = grids.karras_host(5)
+    t, r = lib.asarray(grid[4:], "float64"), lib.asarray(grid[2:3], "float64")
+    np.testing.assert_allclose(lib.to_numpy(grids.karras_midpoint(t, r)), grid[3:4], rtol=1e-12)
+    u = np.array([0.2, 0.7])
+    at = [lib.to_numpy(grids.karras_time(lib.asarray(u + h, "float64"), 2)) for h in (-1e-6, 0.0, 1e-6)]
+    slope = lib.to_numpy(grids.karras_slope(lib.asarray(at[1], "float64")))
+    np.testing.assert_allclose(slope, (at[2] - at[0]) / 2e-6, rtol=1e-7)
+
+
+def test_halving_ends_at_one_step_and_hands_over_between_stages():
+    values = [grids.Halving(8)(k, 12) for k in range(12)]
+    assert [v["n"] for v in values] == [4.0] * 4 + [2.0] * 4 + [1.0] * 4
+    assert [v["target_decay"] for v in values] == ([1.0] * 3 + [0.0]) * 3
+    with pytest.raises(ValueError, match="power of 2"):
+        grids.Halving(12)
+
+
+@pytest.mark.parametrize("stage", [0.0, 9.0])
+def test_the_gap_of_ect_has_a_lower_bound_where_asked_for(lib, stage):
+    t = lib.asarray(np.array([0.1, 80.0]), "float64")
+    got = lib.to_numpy(grids.ect_pair(t, stage, k=0.0, min_gap=0.004).gap)
+    np.testing.assert_allclose(got / np.array([0.1, 80.0]), max(2.0 ** -(stage + 1), 0.004), rtol=1e-12)

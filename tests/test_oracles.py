@@ -11,7 +11,7 @@ from scipy.special import log_ndtr, ndtr
 
 import cmcore as cm
 from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated
-from cmcore.oracles._normal import log_cdf
+from cmcore._normal import log_cdf
 
 B = 8
 EXAMPLES = settings(max_examples=4)

@@ -1,12 +1,14 @@
 """The multistep sampler against the variances it must leave, exactly: it is linear for Gaussian data, so unit noises suffice."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
 from exact import close, dtypes
 
 from cmcore import sampling
+from cmcore.paths import VE, Linear, TrigFlow
 
 STD, EPS = 0.5, 0.002
 
@@ -131,3 +133,136 @@ def test_noise_that_does_not_fit_is_an_error(lib):
     z = lib.asarray(np.zeros((2, 3)), "float32")
     with pytest.raises(ValueError, match="must have the same shape"):
         sampling.multistep(consistency(0.0), z, (80.0, 1.0), lambda i: lib.asarray(np.zeros((1, 3)), "float32"))
+
+
+def gaussian_jump(path=None):
+    """The exact flow map of N(0, STD^2) on a path, from the standard deviations of x at the two times."""
+    path = path or VE()
+
+    def std(t):
+        t = np.asarray(t, np.float64)
+        return np.sqrt(path.a(t) ** 2 * STD**2 + (path.b(t) * path.noise_std) ** 2)
+
+    return lambda x, t, s: float(std(s) / std(t)) * x
+
+
+@pytest.mark.parametrize(
+    ("path", "times"), [(VE(), (80.0, 3.0, 0.0)), (TrigFlow(0.4), (1.5, 0.7, 0.0)), (Linear(), (0.9, 0.5, 0.0))]
+)
+@dtypes
+def test_few_jumps_along_a_path(lib, dtype, path, times):
+    """The standard deviation at the start is the path's noise, so it is what one jump, or many, leave of it."""
+    z = lib.asarray([[0.3, -1.0], [2.0, 0.4]], dtype)
+    points = []
+    x = sampling.flow_map(gaussian_jump(path), z, times, path, lambda i, y: points.append((i, y)))
+    start = float(path.b(np.asarray(times[0]))) * path.noise_std
+    for (i, point), s in zip(points, times[1:], strict=True):
+        expected = gaussian_jump(path)(start * lib.to_numpy(z).astype(np.float64), times[0], s)
+        close(lib, point, expected, dtype, scale=1.0)
+        assert i == times[1:].index(s)
+    assert x is points[-1][1]
+
+
+def test_straight_and_noise_level_paths_start_alike():
+    z = np.array([[0.3], [-1.0]])
+    for t in (1.0, 0.7):
+        ends = [sampling.flow_map(lambda x, t, s: x, z, (t, 0.0), *path) for path in ((), (Linear(),))]
+        assert np.array_equal(*ends)
+        assert np.array_equal(ends[0], t * z)
+
+
+@dtypes
+def test_gamma_sampling_lies_between_jumps_and_consistency_sampling(lib, dtype):
+    z = lib.asarray([[0.3, -1.0], [2.0, 0.4]], dtype)
+    noises = [lib.asarray([[0.5, 1.0], [0.25, -2.0]], dtype), lib.asarray([[-1.0, 0.1], [3.0, 0.7]], dtype)]
+    times = (80.0, 3.0, 0.4, EPS)
+    jump = gaussian_jump()
+    deterministic = sampling.gamma(jump, z, times, lambda i: pytest.fail("no noise is due"), 0.0, EPS)
+    close(lib, deterministic, lib.to_numpy(sampling.flow_map(jump, z, times)), dtype, scale=1.0)
+    stochastic = sampling.gamma(jump, z, times, noises.__getitem__, 1.0, EPS)
+    consistent = sampling.multistep(lambda x, t: jump(x, t, EPS), z, times[:-1], noises.__getitem__, EPS)
+    close(lib, stochastic, lib.to_numpy(consistent), dtype, scale=1.0)
+
+
+@pytest.mark.parametrize("gamma", [0.0, 0.3, 0.8, 1.0])
+def test_gamma_sampling_keeps_the_law(gamma):
+    """The exact flow map leaves the data's variance whatever gamma: the noise is what a jump went too far, no more."""
+    start = math.sqrt(STD**2 + 80**2)
+    unit = np.eye(4)[:, :, None]
+    x = sampling.gamma(gaussian_jump(), start / 80 * unit[0], (80.0, 3.0, 0.4, 0.1), lambda i: unit[i + 1], gamma, EPS)
+    assert math.sqrt((x**2).sum()) == pytest.approx(math.hypot(STD, 0.1), rel=1e-12)
+
+
+def test_gamma_sampling_jumps_to_these_times():
+    jumps, noise = [], np.array([[2.0]])
+
+    def jump(x, t, s):
+        jumps.append((x.item(), t, s))
+        return 0.5 * x
+
+    seen = []
+    end = sampling.gamma(
+        jump, np.array([[0.1]]), (80.0, 2.0, 0.5), lambda i: noise, 0.6, 0.1, lambda *a: seen.append(a)
+    )
+    # sqrt(1 - 0.6^2) = 0.8; the last jump goes all the way, to a time above t_min here.
+    s = 0.1 + 0.8 * 1.9
+    between = 0.5 * 8.0 + math.sqrt(4.0 - s**2) * 2.0
+    np.testing.assert_allclose(jumps, [(8.0, 80.0, s), (between, 2.0, 0.5)], rtol=1e-12)
+    assert [i for i, _ in seen] == [0, 1]
+    assert seen[0][1].item() == pytest.approx(between, rel=1e-12)
+    assert end.item() == pytest.approx(0.5 * between, rel=1e-12)
+
+
+@dtypes
+def test_trigflows_two_steps_are_the_multistep_sampler_without_a_smallest_time(lib, dtype):
+    """x_t there is cos t times x_sigma here, sigma = sigma_data tan t, and noise has the data's standard deviation."""
+    sd, t0, t1 = 0.4, math.atan(80 / 0.4), 1.1
+    path, z, fresh = TrigFlow(sd), np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
+
+    def f(x, sigma):
+        return 0.2 * x / (1 + sigma) + 0.1 * sigma
+
+    def f_trig(x, t):
+        return f(x / math.cos(t), sd * math.tan(t))
+
+    x = f_trig(math.sin(t0) * sd * z, t0)
+    x = f_trig(path.perturb(x, sd * fresh, t1), t1)
+    sigmas = (sd * math.tan(t0), sd * math.tan(t1))
+    got = sampling.multistep(f, lib.asarray(z, dtype), sigmas, lambda i: lib.asarray(fresh, dtype), t_min=0.0)
+    close(lib, got, x, dtype, scale=10.0)
+
+
+@pytest.mark.parametrize("sampler", [sampling.flow_map, partial(sampling.gamma, noise=None)])
+@pytest.mark.parametrize(
+    ("times", "sentence"),
+    [
+        ((80.0,), "at least two times"),
+        ((80.0, 80.0), "must decrease"),
+        ((1.0, 2.0, 0.5), "must decrease"),
+        ((80.0, 0.0, 0.0), "greater than"),
+        ((80.0, -1.0), "at least 0"),
+        ((math.nan, 0.0), "greater than"),
+        ((80.0, math.nan), "must decrease"),
+    ],
+)
+def test_a_way_that_cannot_be_is_a_sentence(sampler, times, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sampler(gaussian_jump(), np.zeros((1, 1)), times)
+
+
+@pytest.mark.parametrize(("settings", "sentence"), [({"gamma": 1.1}, "gamma must be"), ({"t_min": 0.5}, "t_min = 0.5")])
+def test_gamma_sampling_out_of_range_is_a_sentence(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        sampling.gamma(gaussian_jump(), np.zeros((1, 1)), (80.0, 0.1), lambda i: np.zeros((1, 1)), **settings)
+
+
+def test_conditions_reach_the_flow_map():
+    z, seen = np.zeros((1, 1)), []
+
+    def jump(x, t, s, label):
+        seen.append(label)
+        return x
+
+    sampling.flow_map(jump, z, (1.0, 0.0), label="7")
+    sampling.gamma(jump, z, (1.0, 0.1), lambda i: z, label="8")
+    assert seen == ["7", "8"]

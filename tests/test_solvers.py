@@ -26,7 +26,11 @@ def mixture_flow(x, t, s):
     return solve_ivp(slope, (t, s), x[:, 0], method="DOP853", rtol=1e-12, atol=1e-12).y[:, -1:]
 
 
-@pytest.mark.parametrize(("step", "order"), [(solvers.euler, 1.0), (solvers.heun, 2.0)])
+CUBE_ROOT_MIDPOINT = partial(solvers.dpm2, rho=3.0)
+SECOND_ORDER = [solvers.heun, solvers.dpm2, CUBE_ROOT_MIDPOINT, solvers.dpmpp_2s]
+
+
+@pytest.mark.parametrize(("step", "order"), [(solvers.euler, 1.0), *((step, 2.0) for step in SECOND_ORDER)])
 @pytest.mark.parametrize("data", ["gaussian", "mixture"])
 def test_measured_order_of_convergence(step, order, data):
     x, t, s = np.array([[-2.0], [-0.3], [0.4], [1.9]]), 3.0, 0.3
@@ -42,7 +46,7 @@ def test_measured_order_of_convergence(step, order, data):
     assert slope == pytest.approx(order, abs=0.08)
 
 
-@pytest.mark.parametrize("step", [solvers.euler, solvers.heun])
+@pytest.mark.parametrize("step", [solvers.euler, *SECOND_ORDER])
 def test_measured_order_of_convergence_towards_noise(step):
     x, denoiser = np.array([[0.3], [1.4]]), gaussian_denoiser(0.4, 0.7)
     exact = gaussian_flow(0.4, 0.7)(x, np.full(2, 0.3), 3.0)
@@ -79,28 +83,76 @@ def test_euler_on_data_of_one_point_is_exact(lib, dtype):
     x0, z = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([[1.0, -0.4], [0.2, -2.0]])
     t, r = np.array([80.0, 3.0]), np.array([0.1, 2.5])
     x_t = lib.asarray(x0 + t[:, None] * z, dtype)
-    for step in (solvers.euler, solvers.heun):
+    for step in (solvers.euler, *SECOND_ORDER):
         got = step(lambda y, s: lib.asarray(x0, dtype), x_t, lib.asarray(t, dtype), lib.asarray(r, dtype))
         close(lib, got, x0 + r[:, None] * z, dtype, scale=80.0)
 
 
+@pytest.mark.parametrize("step", [solvers.dpm2, CUBE_ROOT_MIDPOINT])
+@dtypes
+def test_midpoint_steps_are_the_published_ones(lib, dtype, step):
+    x, t, r = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([2.0, 0.8]), np.array([1.5, 0.1])
+
+    def slope(y, s):
+        return (y - (0.3 * y + 0.1 * s[:, None])) / s[:, None]
+
+    middle = np.exp((np.log(t) + np.log(r)) / 2) if step is solvers.dpm2 else ((t ** (1 / 3) + r ** (1 / 3)) / 2) ** 3
+    expected = x + (r - t)[:, None] * slope(x + (middle - t)[:, None] * slope(x, t), middle)
+    got = step(lambda y, s: 0.3 * y + 0.1 * s[:, None], *(lib.asarray(v, dtype) for v in (x, t, r)))
+    close(lib, got, expected, dtype, scale=10.0)
+
+
+@dtypes
+def test_dpmpp_2s_is_the_published_step(lib, dtype):
+    """In the half-logarithm of the signal-to-noise ratio, lambda = -log t, as the paper writes it."""
+    x, t, r = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([2.0, 0.8]), np.array([1.5, 0.1])
+
+    def denoiser(y, s):
+        return 0.3 * y + 0.1 * s[:, None]
+
+    h = (-np.log(r) + np.log(t))[:, None]
+    middle = np.exp(np.log(t) - h[:, 0] / 2)
+    u = (middle / t)[:, None] * x - np.expm1(-h / 2) * denoiser(x, t)
+    got = solvers.dpmpp_2s(denoiser, *(lib.asarray(v, dtype) for v in (x, t, r)))
+    close(lib, got, (r / t)[:, None] * x - np.expm1(-h) * denoiser(u, middle), dtype, scale=10.0)
+
+
+def test_a_midpoint_that_is_none_is_an_error():
+    with pytest.raises(ValueError, match="rho must be positive"):
+        solvers.dpm2(partial(pytest.fail, "no evaluation was due"), np.zeros((1, 1)), 1.0, 0.5, rho=0.0)
+
+
+@dtypes
+def test_the_cube_root_midpoint_needs_no_exception_at_time_zero(lib, dtype):
+    x, denoiser = lib.asarray([[0.5], [2.0]], dtype), gaussian_denoiser(0.4, 0.7)
+    host = lib.to_numpy(x)
+    expected = host - 1.5 * _slope_at(host - (7 / 8) * 1.5 * _slope_at(host, 1.5), 1.5 / 8)
+    close(lib, CUBE_ROOT_MIDPOINT(denoiser, x, 1.5, 0.0), expected, dtype, scale=1.0)
+
+
+def _slope_at(x, t):
+    return (x - gaussian_denoiser(0.4, 0.7)(x, np.full(len(x), t))) / t
+
+
+@pytest.mark.parametrize("step", [solvers.heun, solvers.dpm2, solvers.dpmpp_2s])
 @pytest.mark.parametrize("zero", ["number", "integer", "array", "batch"])
 @dtypes
-def test_heun_to_time_zero_is_eulers_step(lib, dtype, zero):
+def test_a_step_to_time_zero_is_eulers(lib, dtype, zero, step):
     x = lib.asarray([[0.5, -1.0], [2.0, 0.3]], dtype)
     r = {"number": 0.0, "integer": 0, "array": lib.asarray(0.0, dtype), "batch": lib.asarray([0.0, 0.0], dtype)}[zero]
     denoiser = gaussian_denoiser(0.4, 0.7)
-    got = lib.to_numpy(solvers.heun(denoiser, x, 1.5, r))
+    got = lib.to_numpy(step(denoiser, x, 1.5, r))
     assert np.isfinite(got).all()
     assert np.array_equal(got, lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.0)))
 
 
+@pytest.mark.parametrize("step", [solvers.heun, solvers.dpm2, solvers.dpmpp_2s])
 @dtypes
-def test_heun_falls_back_only_where_the_time_is_zero(lib, dtype):
+def test_it_falls_back_only_where_the_time_is_zero(lib, dtype, step):
     x, denoiser = lib.asarray([[0.5], [2.0]], dtype), gaussian_denoiser(0.4, 0.7)
-    got = lib.to_numpy(solvers.heun(denoiser, x, 1.5, lib.asarray([0.0, 0.5], dtype)))
+    got = lib.to_numpy(step(denoiser, x, 1.5, lib.asarray([0.0, 0.5], dtype)))
     assert got[0, 0] == lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.0))[0, 0]
-    assert got[1, 0] == lib.to_numpy(solvers.heun(denoiser, x, 1.5, 0.5))[1, 0]
+    assert got[1, 0] == lib.to_numpy(step(denoiser, x, 1.5, 0.5))[1, 0]
     assert got[1, 0] != lib.to_numpy(solvers.euler(denoiser, x, 1.5, 0.5))[1, 0]
 
 

@@ -30,13 +30,17 @@ def every_formula(x0, z, tau, n):
         f = ConsistencyFunction(net, p)
         out += [losses.consistency(f, f, x0, z, pair.t, pair.r), losses.denoising(f, x0, z, ect.t)]
     denoiser = gaussian_denoiser(0.1, 0.6)
-    out += [step(denoiser, x0, pair.t, pair.r) for step in (solvers.euler, solvers.heun)]
-    out += [solvers.heun(denoiser, x0, pair.t, 0.0 * pair.r)]
+    steps = (solvers.euler, solvers.heun, solvers.dpm2, solvers.dpmpp_2s)
+    out += [step(denoiser, x0, pair.t, pair.r) for step in steps]
+    out += [step(denoiser, x0, pair.t, 0.0 * pair.r) for step in steps[1:]]
+    methods = (solvers.dpmpp_2m, solvers.lms, solvers.Ancestral(lambda i: z), solvers.Churn(lambda i: z, s_churn=1.0))
+    out += [solvers.solve(method, denoiser, x0, (3.0, 2.0, 0.9, 0.0)) for method in methods]
     for weighting in cm.recipes.WEIGHTINGS.values():
         out.append(weighting(pair, 0.5))
     for distance in cm.recipes.DISTANCES.values():
         out.append(distance(x0, z))
     out.append(cm.sampling.multistep(ConsistencyFunction(net, Boundary()), z, (80.0, 0.8), lambda i: x0))
+    out.append(cm.sampling.gamma(lambda x, t, s: (0.9 * s / t) * x, z, (80.0, 0.8, 0.1), lambda i: x0, 0.5))
     return tuple(out)
 
 

@@ -104,13 +104,85 @@ class ConvBlock(eqx.Module):
         return (h if self.skip is None else self.skip(h)) + r
 
 
-class ResidualMLP(eqx.Module):
-    """`cmcore.architectures.ResidualMLP`, called on batches."""
+class LogWeight(eqx.Module):
+    """``net.log_weight(c_noise, c_end=None)``; without weights where the architecture has none."""
 
-    architecture: arch.ResidualMLP = eqx.field(static=True)
+    architecture: arch.Architecture = eqx.field(static=True)
+    weight: jax.Array | None
+    bias: jax.Array | None
+
+    def __init__(self, architecture: arch.Architecture):
+        features = architecture.features * (2 if architecture.two_times else 1)
+        self.architecture = architecture
+        self.weight = jnp.zeros((1, features)) if architecture.log_weight else None
+        self.bias = jnp.zeros(1) if architecture.log_weight else None
+
+    def __call__(self, c_noise: jax.Array, c_end: jax.Array | None = None) -> jax.Array:
+        """Return the logarithm of the loss's weight at these times, (B,)."""
+        if self.weight is None:
+            raise ValueError(arch.NO_LOG_WEIGHT)
+        arch.check_end(self.architecture, c_noise, c_end)
+        times = (c_noise,) if c_end is None else (c_noise, c_end)
+        phi = jnp.concatenate([_features(self.architecture, c) for c in times], axis=1).astype(self.weight.dtype)
+        return jnp.sum(phi * self.weight, axis=1) + self.bias
+
+
+class JaxNetwork(eqx.Module):
+    """A network ``net(x, c_noise, label=None, c_end=None)`` of batches: its embedding, and its checks of its input."""
+
+    architecture: arch.Architecture = eqx.field(static=True)
     time_in: eqx.nn.Linear
     time_out: eqx.nn.Linear
+    end_in: eqx.nn.Linear | None
+    end_out: eqx.nn.Linear | None
     label: eqx.nn.Embedding | None
+    log_weight: LogWeight
+
+    def __init__(self, architecture: arch.Architecture, width: int):
+        features, classes, two = architecture.features, architecture.classes, architecture.two_times
+        self.architecture = architecture
+        self.time_in, self.time_out = _linear(features, width), _linear(width, width)
+        self.end_in, self.end_out = (_linear(features, width), _linear(width, width)) if two else (None, None)
+        self.label = eqx.nn.Embedding(classes, width, key=jax.random.key(0)) if classes else None
+        self.log_weight = LogWeight(architecture)
+
+    def __call__(
+        self, x: jax.Array, c_noise: jax.Array, label: jax.Array | None = None, c_end: jax.Array | None = None
+    ) -> jax.Array:
+        """Return F(x, c_noise, label, c_end), shaped like x, (B, *shape)."""
+        a = self.architecture
+        if x.shape[1:] != a.shape or c_noise.shape != x.shape[:1]:
+            raise ValueError(
+                f"The network takes x of shape (B, {', '.join(map(str, a.shape))}) and c_noise of shape (B,), "
+                f"got {x.shape} and {c_noise.shape}."
+            )
+        if a.classes and label is None:
+            raise ValueError(f"The network has {a.classes} classes; give label, (B,) integers below that.")
+        if label is not None and not a.classes:
+            raise ValueError("The network has no classes, so it takes no label; build it with classes > 0.")
+        arch.check_end(a, c_noise, c_end)
+        return jax.vmap(lambda x, *cond: self._one(x, self._embed(*cond)))(x, c_noise, label, c_end)
+
+    def _embed(self, c_noise: jax.Array, label: jax.Array | None, c_end: jax.Array | None) -> jax.Array:
+        """Return the embedding e of one sample's times and label."""
+        e = self._time(self.time_in, self.time_out, c_noise)
+        if c_end is not None:
+            e = e + self._time(self.end_in, self.end_out, c_end)
+        if label is not None:
+            e = e + jnp.where(label < 0, 0.0, self.label(label))
+        return jax.nn.silu(e)
+
+    def _time(self, first: eqx.nn.Linear, second: eqx.nn.Linear, c: jax.Array) -> jax.Array:
+        return second(jax.nn.silu(first(_features(self.architecture, c).astype(first.weight.dtype))))
+
+    def _one(self, x: jax.Array, e: jax.Array) -> jax.Array:
+        """Return F of one sample, shaped like x, given its embedding."""
+        raise NotImplementedError
+
+
+class ResidualMLP(JaxNetwork):
+    """`cmcore.architectures.ResidualMLP`, called on batches."""
+
     stem: eqx.nn.Linear
     blocks: tuple[MLPBlock, ...]
     norm: eqx.nn.LayerNorm
@@ -118,32 +190,22 @@ class ResidualMLP(eqx.Module):
 
     def __init__(self, architecture: arch.ResidualMLP):
         size, width = math.prod(architecture.shape), architecture.width
-        self.architecture = architecture
-        self.time_in, self.time_out, self.label = _embedding(architecture, width)
+        super().__init__(architecture, width)
         self.stem = _linear(size, width)
         self.blocks = tuple(MLPBlock(width) for _ in range(architecture.blocks))
         self.norm = eqx.nn.LayerNorm(width)
         self.head = _linear(width, size)
 
-    def __call__(self, x: jax.Array, c_noise: jax.Array, label: jax.Array | None = None) -> jax.Array:
-        """Return F(x, c_noise, label), shaped like x, (B, *shape)."""
-        return _over_batch(self, self._one, x, c_noise, label)
-
-    def _one(self, x: jax.Array, c_noise: jax.Array, label: jax.Array | None) -> jax.Array:
-        e = _embed(self, c_noise, label)
+    def _one(self, x: jax.Array, e: jax.Array) -> jax.Array:
         h = self.stem(x.reshape(-1))
         for block in self.blocks:
             h = block(h, e)
         return self.head(self.norm(h)).reshape(x.shape)
 
 
-class ResidualConv(eqx.Module):
+class ResidualConv(JaxNetwork):
     """`cmcore.architectures.ResidualConv`, called on batches."""
 
-    architecture: arch.ResidualConv = eqx.field(static=True)
-    time_in: eqx.nn.Linear
-    time_out: eqx.nn.Linear
-    label: eqx.nn.Embedding | None
     stem: Conv
     down: tuple[tuple[ConvBlock, ...], ...]
     up: tuple[tuple[ConvBlock, ...], ...]
@@ -158,20 +220,14 @@ class ResidualConv(eqx.Module):
             names = (f"{level}.{b}" for b in range(architecture.blocks))
             return tuple(ConvBlock(*channels[name], embedding, groups) for name in names)
 
-        self.architecture = architecture
-        self.time_in, self.time_out, self.label = _embedding(architecture, embedding)
+        super().__init__(architecture, embedding)
         self.stem = Conv(architecture.shape[0], width)
         self.down = tuple(level_blocks(f"down.{level}") for level in levels)
         self.up = tuple(level_blocks(f"up.{level}") for level in levels[:-1])
         self.norm = GroupNorm(groups, width * architecture.multipliers[0])
         self.head = Conv(width * architecture.multipliers[0], architecture.shape[0])
 
-    def __call__(self, x: jax.Array, c_noise: jax.Array, label: jax.Array | None = None) -> jax.Array:
-        """Return F(x, c_noise, label), shaped like x, (B, C, H, W)."""
-        return _over_batch(self, self._one, x, c_noise, label)
-
-    def _one(self, x: jax.Array, c_noise: jax.Array, label: jax.Array | None) -> jax.Array:
-        e = _embed(self, c_noise, label)
+    def _one(self, x: jax.Array, e: jax.Array) -> jax.Array:
         h = self.stem(jnp.moveaxis(x, 0, -1))
         skips = []
         for blocks in self.down:
@@ -204,34 +260,10 @@ def _linear(n_in: int, n_out: int) -> eqx.nn.Linear:
     return eqx.nn.Linear(n_in, n_out, key=jax.random.key(0))
 
 
-def _embedding(
-    architecture: arch.Architecture, width: int
-) -> tuple[eqx.nn.Linear, eqx.nn.Linear, eqx.nn.Embedding | None]:
-    classes = architecture.classes
-    label = eqx.nn.Embedding(classes, width, key=jax.random.key(0)) if classes else None
-    return _linear(architecture.features, width), _linear(width, width), label
-
-
-def _embed(net: ResidualMLP | ResidualConv, c_noise: jax.Array, label: jax.Array | None) -> jax.Array:
-    """Return the time embedding e of one sample."""
-    angles = jnp.asarray(net.architecture.frequencies(), c_noise.dtype) * c_noise
-    phi = jnp.concatenate([jnp.cos(angles), jnp.sin(angles)]).astype(net.time_in.weight.dtype)
-    e = net.time_out(jax.nn.silu(net.time_in(phi)))
-    return jax.nn.silu(e if label is None else e + net.label(label))
-
-
-def _over_batch(net, one, x: jax.Array, c_noise: jax.Array, label: jax.Array | None) -> jax.Array:
-    a = net.architecture
-    if x.shape[1:] != a.shape or c_noise.shape != x.shape[:1]:
-        raise ValueError(
-            f"The network takes x of shape (B, {', '.join(map(str, a.shape))}) and c_noise of shape (B,), "
-            f"got {x.shape} and {c_noise.shape}."
-        )
-    if a.classes and label is None:
-        raise ValueError(f"The network has {a.classes} classes; give label, (B,) integers below that.")
-    if label is not None and not a.classes:
-        raise ValueError("The network has no classes, so it takes no label; build it with classes > 0.")
-    return jax.vmap(one)(x, c_noise, label)
+def _features(architecture: arch.Architecture, c: jax.Array) -> jax.Array:
+    """Return the features phi of time inputs c, (..., n)."""
+    angles = jnp.asarray(architecture.frequencies(), c.dtype) * c[..., None]
+    return jnp.concatenate([jnp.cos(angles), jnp.sin(angles)], axis=-1)
 
 
 def _half(h: jax.Array) -> jax.Array:

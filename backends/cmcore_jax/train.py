@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmcore.backend import Loss, Network
+from cmcore.backend import Loss, Network, draws_shape
 from cmcore.optimization import Optimizer
 from cmcore_jax.parameters import Parameters, path_name, split
 from cmcore_jax.random import JaxStream, key
@@ -36,6 +36,7 @@ class JaxTrainer:
         *,
         optimizer: Optimizer,
         tau: str,
+        draws: int,
         frozen: Mapping[str, Network],
         keep_target: bool,
         seed: int,
@@ -61,7 +62,9 @@ class JaxTrainer:
             others = eqx.combine(jax.tree.unflatten(structure, leaves), static)
             return {**others, "online": rebuild(online), "target": rebuild(target)}
 
-        step = make_step(networks, loss, rule, draw_tau=_TIMES[tau], averages=averages, seed=seed)
+        step = make_step(
+            networks, loss, rule, draw_tau=_TIMES[tau], draws=draws_shape(draws), averages=averages, seed=seed
+        )
         self._step: Step = jax.jit(step, donate_argnums=0, static_argnums=6) if compiled else step
 
     def step(
@@ -120,13 +123,14 @@ def make_step(
     rule: optax.GradientTransformation,
     *,
     draw_tau: Callable[..., jax.Array],
+    draws: tuple[int, ...],
     averages: tuple[str, ...],
     seed: int,
 ) -> Step:
     """Return the pure step ``(state, frozen, x0, cond, values, index, names) -> (state, mean loss)``.
 
-    ``values``, (n,), are the scalars called ``names``; ``averages`` are those that the state keeps: "ema", whose decay
-    is the scalar "ema_decay", and perhaps "target".
+    ``draws`` is the shape of one sample's tau. ``values``, (n,), are the scalars called ``names``; ``averages`` are those
+    that the state keeps: "ema", whose decay is the scalar "ema_decay", and perhaps "target".
     """
     needed = {"lr", *(f"{name}_decay" for name in averages)}
 
@@ -147,7 +151,7 @@ def make_step(
         scalars = {name: values[i] for i, name in enumerate(names)}
         stream = JaxStream(key(seed, index))
         z = stream.normal(x0.shape, x0.dtype.name)
-        tau = draw_tau(stream, x0.shape[:1], jnp.promote_types(x0.dtype, jnp.float32).name)
+        tau = draw_tau(stream, (len(x0), *draws), jnp.promote_types(x0.dtype, jnp.float32).name)
 
         def mean_loss(online: Parameters) -> jax.Array:
             nets = networks(online, state.get("target", online), frozen)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cmcore.architectures import Architecture, ResidualConv, ResidualMLP, check_weights
+from cmcore.architectures import NO_LOG_WEIGHT, Architecture, ResidualConv, ResidualMLP, check_end, check_weights
 
 EPS = 1e-5
 
 
 @dataclass(frozen=True)
 class NumpyNetwork:
-    """A callable ``net(x, c_noise, label=None)``, x of shape (B, *shape); its weights are plain arrays by name."""
+    """A callable ``net(x, c_noise, label=None, c_end=None)``, x of shape (B, *shape); its weights are plain arrays."""
 
     architecture: Architecture
     weights: Mapping[str, np.ndarray]
@@ -25,23 +25,43 @@ class NumpyNetwork:
         check_weights(architecture, weights)
         return NumpyNetwork(architecture, {name: np.asarray(w, dtype=dtype) for name, w in weights.items()})
 
-    def __call__(self, x: np.ndarray, c_noise: np.ndarray, label: np.ndarray | None = None) -> np.ndarray:
-        """Return F(x, c_noise, label), shaped like x."""
+    def __call__(
+        self, x: np.ndarray, c_noise: np.ndarray, label: np.ndarray | None = None, c_end: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
         if (label is None) == (self.architecture.classes > 0):
             raise ValueError(
                 f"The network has {self.architecture.classes} classes, so a label must "
                 f"{'be given' if label is None else 'not be given'}."
             )
-        e = self._embed(c_noise, label)
+        e = self._embed(self._times(c_noise, c_end), label)
         if isinstance(self.architecture, ResidualMLP):
             return self._mlp(self.architecture, x, e)
         return self._conv_net(self.architecture, x, e)
 
-    def _embed(self, c_noise: np.ndarray, label: np.ndarray | None) -> np.ndarray:
-        angles = c_noise[:, None] * self.architecture.frequencies().astype(c_noise.dtype)
-        phi = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-        e = self._linear("time_out", _silu(self._linear("time_in", phi)))
-        return _silu(e if label is None else e + self.weights["label.weight"][label])
+    def log_weight(self, c_noise: np.ndarray, c_end: np.ndarray | None = None) -> np.ndarray:
+        """Return the logarithm of the loss's weight at these times, (B,)."""
+        if not self.architecture.log_weight:
+            raise ValueError(NO_LOG_WEIGHT)
+        phi = np.concatenate([self._features(c) for c in self._times(c_noise, c_end)], axis=1)
+        return self._linear("log_weight", phi)[:, 0]
+
+    def _times(self, c_noise: np.ndarray, c_end: np.ndarray | None) -> tuple[np.ndarray, ...]:
+        check_end(self.architecture, c_noise, c_end)
+        return (c_noise,) if c_end is None else (c_noise, c_end)
+
+    def _features(self, c: np.ndarray) -> np.ndarray:
+        angles = c[:, None] * self.architecture.frequencies().astype(c.dtype)
+        return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+    def _embed(self, times: tuple[np.ndarray, ...], label: np.ndarray | None) -> np.ndarray:
+        e = 0.0
+        for layer, c in zip(("time", "end"), times, strict=False):
+            e = e + self._linear(f"{layer}_out", _silu(self._linear(f"{layer}_in", self._features(c))))
+        if label is not None:
+            # A negative label, which is no class, matches none.
+            e = e + (label[:, None] == np.arange(self.architecture.classes)) @ self.weights["label.weight"]
+        return _silu(e)
 
     def _mlp(self, architecture: ResidualMLP, x: np.ndarray, e: np.ndarray) -> np.ndarray:
         h = self._linear("stem", x.reshape(len(x), -1))

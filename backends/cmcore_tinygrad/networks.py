@@ -15,7 +15,7 @@ from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
 from cmcore import architectures
-from cmcore.architectures import Architecture, check_weights
+from cmcore.architectures import NO_LOG_WEIGHT, Architecture, check_end, check_weights
 from cmcore_tinygrad.functions.circular import cos, sin
 from cmcore_tinygrad.layers import Conv2d, Embedding, Linear
 
@@ -32,22 +32,60 @@ class Constant:
         return self
 
 
+class TimeFeatures:
+    """The features phi of time inputs, those of several side by side."""
+
+    frequencies: Constant
+
+    def __call__(self, *times: Tensor) -> Tensor:
+        """Return phi of each time input (B,), (B, n)."""
+        angles = [c.unsqueeze(1) * self.frequencies.value for c in times]
+        parts = [part for a in angles for part in (cos(a), sin(a))]
+        return parts[0].cat(*parts[1:], dim=1)
+
+
+class LogWeight:
+    """``net.log_weight(c_noise, c_end=None)``; without weights where the architecture has none."""
+
+    def __init__(self, architecture: Architecture, phi: TimeFeatures) -> None:
+        self.architecture, self.phi = architecture, phi
+        features = architecture.features * (2 if architecture.two_times else 1)
+        self.weight = Tensor.empty(1, features) if architecture.log_weight else None
+        self.bias = Tensor.empty(1) if architecture.log_weight else None
+
+    def __call__(self, c_noise: Tensor, c_end: Tensor | None = None) -> Tensor:
+        """Return the logarithm of the loss's weight at these times, (B,)."""
+        if self.weight is None:
+            raise ValueError(NO_LOG_WEIGHT)
+        check_end(self.architecture, c_noise, c_end)
+        times = (c_noise,) if c_end is None else (c_noise, c_end)
+        return (self.phi(*times) * self.weight).sum(1) + self.bias
+
+
 class TinygradNetwork:
-    """A network ``net(x, c_noise, label=None)``: its time and label embedding, and the checks of what it is given."""
+    """A network ``net(x, c_noise, label=None, c_end=None)``: its embedding of times and label, and its checks of them."""
 
     def __init__(self, architecture: Architecture, embedding: int) -> None:
         self.architecture = architecture
-        self.frequencies: Constant
+        self.phi = TimeFeatures()
         self.time_in = Linear(architecture.features, embedding)
         self.time_out = Linear(embedding, embedding)
+        if architecture.two_times:
+            self.end_in = Linear(architecture.features, embedding)
+            self.end_out = Linear(embedding, embedding)
         self.label = Embedding(architecture.classes, embedding) if architecture.classes else None
+        self.log_weight = LogWeight(architecture, self.phi)
 
-    def embed(self, x: Tensor, c_noise: Tensor, label: Tensor | None) -> Tensor:
-        """Return the embedding e, (B, embedding), of the time input and the label."""
+    def embed(self, x: Tensor, c_noise: Tensor, label: Tensor | None, c_end: Tensor | None) -> Tensor:
+        """Return the embedding e, (B, embedding), of the time inputs and the label."""
         self._check(x, c_noise, label)
-        angles = c_noise.unsqueeze(1) * self.frequencies.value
-        e = self.time_out(self.time_in(cos(angles).cat(sin(angles), dim=1)).silu())
-        return (e if self.label is None else e + self.label(label)).silu()
+        check_end(self.architecture, c_noise, c_end)
+        e = self.time_out(self.time_in(self.phi(c_noise)).silu())
+        if c_end is not None:
+            e = e + self.end_out(self.end_in(self.phi(c_end)).silu())
+        if label is not None:
+            e = e + (label < 0).unsqueeze(1).where(0.0, self.label(label.maximum(0)))
+        return e.silu()
 
     def _check(self, x: Tensor, c_noise: Tensor, label: Tensor | None) -> None:
         shape = self.architecture.shape
@@ -76,9 +114,9 @@ class ResidualMLP(TinygradNetwork):
         self.norm = nn.LayerNorm(width)
         self.head = Linear(width, size)
 
-    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return F(x, c_noise, label), shaped like x."""
-        e = self.embed(x, c_noise, label)
+    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, c_end: Tensor | None = None) -> Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        e = self.embed(x, c_noise, label, c_end)
         h = self.stem(x.flatten(1))
         for block in self.blocks:
             h = block(h, e)
@@ -116,9 +154,9 @@ class ResidualConv(TinygradNetwork):
         self.norm = nn.GroupNorm(groups, width * architecture.multipliers[0])
         self.head = Conv2d(width * architecture.multipliers[0], architecture.shape[0], 3)
 
-    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None) -> Tensor:
-        """Return F(x, c_noise, label), shaped like x."""
-        e = self.embed(x, c_noise, label)
+    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, c_end: Tensor | None = None) -> Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        e = self.embed(x, c_noise, label, c_end)
         h = self.stem(x)
         skips = []
         for i, level in enumerate(self.down):
@@ -168,6 +206,6 @@ def build(architecture: Architecture, weights: Mapping[str, np.ndarray], device:
     net = _CLASSES[type(architecture)](architecture)
     for name, tensor in get_state_dict(net).items():
         tensor.replace(Tensor(np.array(weights[name]), device=device, dtype=dtype))
-    net.frequencies = Constant(Tensor(architecture.frequencies(), device=device, dtype=dtype))
-    Tensor.realize(net.frequencies.value, *get_state_dict(net).values())
+    net.phi.frequencies = Constant(Tensor(architecture.frequencies(), device=device, dtype=dtype))
+    Tensor.realize(net.phi.frequencies.value, *get_state_dict(net).values())
     return net

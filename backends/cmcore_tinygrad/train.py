@@ -11,7 +11,7 @@ from tinygrad import Context, Tensor, TinyJit, dtypes
 from tinygrad.dtype import least_upper_dtype
 from tinygrad.nn.state import get_state_dict
 
-from cmcore.backend import Loss, Network
+from cmcore.backend import Loss, Network, draws_shape
 from cmcore.optimization import Optimizer
 from cmcore_tinygrad import optimizers
 from cmcore_tinygrad.autodiff import parameters
@@ -33,6 +33,7 @@ class TinygradTrainer:
         *,
         optimizer: Optimizer,
         tau: str,
+        draws: int,
         frozen: Mapping[str, Network],
         keep_target: bool,
         seed: int,
@@ -43,7 +44,8 @@ class TinygradTrainer:
             raise ValueError(f"Unknown distribution of tau {tau!r}; choose one of {', '.join(_DRAWS)}.")
         if taken := sorted({"online", "target"} & frozen.keys()):
             raise ValueError(f"A frozen network cannot be named {taken[0]!r}: the trainer's own network is.")
-        self._loss, self._settings, self._draw_tau = loss, optimizer, _DRAWS[tau]
+        self._loss, self._settings = loss, optimizer
+        self._draw_tau, self._draws = _DRAWS[tau], draws_shape(draws)
         self._seed, self._device, self._compiled = seed, device, compiled
         self._online = _copied(net)
         self._target = _copied(net) if keep_target else None
@@ -73,7 +75,7 @@ class TinygradTrainer:
         stream = HostStream(self._seed, index, self._device)
         wide = least_upper_dtype(x0.dtype, dtypes.float32)
         z = stream.normal(x0.shape, x0.dtype)
-        tau = self._draw_tau(stream, x0.shape[:1], wide)
+        tau = self._draw_tau(stream, (len(x0), *self._draws), wide)
 
         self._steps += 1
         first, adaptive = optimizers.radam_factors(self._steps, self._settings.betas)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from cmcore.architectures import Architecture
+from cmcore.backend import of
 from cmcore.optimization import Optimizer
 from cmcore_torch import networks
 from cmcore_torch.arrays import dtype_of, to_numpy, to_tensor
@@ -101,6 +102,7 @@ class TorchBackend:
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Return f under `torch.compile`, or as it is where compilation fails."""
+        of(torch.empty(0))  # remembered from here on: torch.compile cannot trace the search for an array's backend
         return compiled_or_eager(f)
 
     def network(
@@ -126,6 +128,7 @@ class TorchBackend:
         *,
         optimizer: Optimizer,
         tau: str = "uniform",
+        draws: int = 1,
         frozen: Mapping[str, Callable[..., torch.Tensor]] | None = None,
         keep_target: bool = False,
         seed: int = 0,
@@ -137,6 +140,7 @@ class TorchBackend:
             loss,
             optimizer=optimizer,
             tau=tau,
+            draws=draws,
             frozen=frozen or {},
             keep_target=keep_target,
             seed=seed,

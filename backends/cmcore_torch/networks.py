@@ -8,31 +8,75 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 from torch import nn
+from torch.autograd import forward_ad
 from torch.nn import functional as F
 
 from cmcore import architectures
-from cmcore.architectures import Architecture, check_weights
+from cmcore.architectures import NO_LOG_WEIGHT, Architecture, check_end, check_weights
+
+
+class TimeFeatures(nn.Module):
+    """The features phi of time inputs, those of several side by side."""
+
+    def __init__(self, architecture: Architecture) -> None:
+        super().__init__()
+        self.register_buffer("frequencies", torch.tensor(architecture.frequencies()), persistent=False)
+
+    def forward(self, *times: torch.Tensor) -> torch.Tensor:
+        """Return phi of each time input (B,), (B, n)."""
+        angles = [c[:, None] * self.frequencies for c in times]
+        return torch.cat([part for a in angles for part in (a.cos(), a.sin())], dim=1)
+
+
+class LogWeight(nn.Module):
+    """``net.log_weight(c_noise, c_end=None)``; without weights where the architecture has none."""
+
+    def __init__(self, architecture: Architecture, phi: TimeFeatures) -> None:
+        super().__init__()
+        self.architecture, self.phi = architecture, phi
+        features = architecture.features * (2 if architecture.two_times else 1)
+        self.weight, self.bias = None, None
+        if architecture.log_weight:
+            self.weight, self.bias = nn.Parameter(torch.zeros(1, features)), nn.Parameter(torch.zeros(1))
+
+    def forward(self, c_noise: torch.Tensor, c_end: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the logarithm of the loss's weight at these times, (B,)."""
+        if self.weight is None:
+            raise ValueError(NO_LOG_WEIGHT)
+        check_end(self.architecture, c_noise, c_end)
+        times = (c_noise,) if c_end is None else (c_noise, c_end)
+        return F.linear(self.phi(*times), self.weight, self.bias)[:, 0]
 
 
 class TorchNetwork(nn.Module):
-    """A network ``net(x, c_noise, label=None)``: its embedding of time and label, and its checks of them."""
+    """A network ``net(x, c_noise, label=None, c_end=None)``: its embedding of times and label, and its checks of them."""
 
     def __init__(self, architecture: Architecture, embedding: int) -> None:
         super().__init__()
         self.architecture = architecture
-        self.register_buffer("frequencies", torch.tensor(architecture.frequencies()), persistent=False)
+        self.phi = TimeFeatures(architecture)
         self.time_in = nn.Linear(architecture.features, embedding)
         self.time_out = nn.Linear(embedding, embedding)
+        if architecture.two_times:
+            self.end_in = nn.Linear(architecture.features, embedding)
+            self.end_out = nn.Linear(embedding, embedding)
         self.label = nn.Embedding(architecture.classes, embedding) if architecture.classes else None
+        self.log_weight = LogWeight(architecture, self.phi)
 
-    def embed(self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None) -> torch.Tensor:
-        """Return the embedding e, (B, embedding), of the time input and the label."""
+    def embed(
+        self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None, c_end: torch.Tensor | None
+    ) -> torch.Tensor:
+        """Return the embedding e, (B, embedding), of the time inputs and the label."""
         self._check(x, c_noise, label)
-        angles = c_noise[:, None] * self.frequencies
-        e = self.time_out(F.silu(self.time_in(torch.cat([angles.cos(), angles.sin()], dim=1))))
+        check_end(self.architecture, c_noise, c_end)
+        e = self.time_out(F.silu(self.time_in(self.phi(c_noise))))
+        if c_end is not None:
+            e = e + self.end_out(F.silu(self.end_in(self.phi(c_end))))
         if label is not None:
             # A matrix product, whose gradient torch.compile adds up in a fixed order; that of a look-up it does not.
-            e = e + F.one_hot(label.long(), self.architecture.classes).to(e.dtype) @ self.label.weight
+            # A negative label, which is no class, matches none.
+            matches = label[:, None] == torch.arange(self.architecture.classes, device=label.device)
+            e = e + matches.to(e.dtype) @ self.label.weight
         return F.silu(e)
 
     def _check(self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None) -> None:
@@ -60,9 +104,15 @@ class ResidualMLP(TorchNetwork):
         self.norm = LayerNorm(width)
         self.head = nn.Linear(width, size)
 
-    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
-        """Return F(x, c_noise, label), shaped like x."""
-        e = self.embed(x, c_noise, label)
+    def forward(
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        label: torch.Tensor | None = None,
+        c_end: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        e = self.embed(x, c_noise, label, c_end)
         h = self.stem(x.flatten(1))
         for block in self.blocks:
             h = block(h, e)
@@ -99,6 +149,23 @@ class LayerNorm(nn.LayerNorm):
         return centred / deviation * self.weight + self.bias
 
 
+class GroupNorm(nn.GroupNorm):
+    """`nn.GroupNorm`, in elementary operations where `torch.func.jvp` is at work: torch.compile cannot trace its own there.
+
+    Elsewhere torch's own is taken, whose gradient is the faster.
+    """
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        """Return h, (B, C, H, W), normalised over the pixels and channels of each group."""
+        if forward_ad.unpack_dual(h).tangent is None:
+            return super().forward(h)
+        grouped = h.reshape(h.shape[0], self.num_groups, h.shape[1] // self.num_groups, -1)
+        centred = grouped - grouped.mean((2, 3), keepdim=True)
+        deviation = torch.sqrt(centred.square().mean((2, 3), keepdim=True) + self.eps)
+        weight, bias = (p.reshape(1, self.num_groups, -1, 1) for p in (self.weight, self.bias))
+        return (centred * (weight / deviation) + bias).reshape(h.shape)
+
+
 class ResidualConv(TorchNetwork):
     """`cmcore.architectures.ResidualConv` as a module."""
 
@@ -116,12 +183,18 @@ class ResidualConv(TorchNetwork):
 
         self.down = nn.ModuleList(level(f"down.{i}") for i in range(levels))
         self.up = nn.ModuleList(level(f"up.{i}") for i in range(levels - 1))
-        self.norm = nn.GroupNorm(groups, width * architecture.multipliers[0])
+        self.norm = GroupNorm(groups, width * architecture.multipliers[0])
         self.head = nn.Conv2d(width * architecture.multipliers[0], architecture.shape[0], 3, padding=1)
 
-    def forward(self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None = None) -> torch.Tensor:
-        """Return F(x, c_noise, label), shaped like x."""
-        e = self.embed(x, c_noise, label)
+    def forward(
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        label: torch.Tensor | None = None,
+        c_end: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        e = self.embed(x, c_noise, label, c_end)
         h = self.stem(x)
         skips = []
         for i, level in enumerate(self.down):
@@ -141,10 +214,10 @@ class ConvBlock(nn.Module):
 
     def __init__(self, c_in: int, c_out: int, embedding: int, groups: int) -> None:
         super().__init__()
-        self.norm1 = nn.GroupNorm(groups, c_in)
+        self.norm1 = GroupNorm(groups, c_in)
         self.first = nn.Conv2d(c_in, c_out, 3, padding=1)
         self.modulation = nn.Linear(embedding, 2 * c_out)
-        self.norm2 = nn.GroupNorm(groups, c_out)
+        self.norm2 = GroupNorm(groups, c_out)
         self.second = nn.Conv2d(c_out, c_out, 3, padding=1)
         self.skip = nn.Identity() if c_in == c_out else nn.Conv2d(c_in, c_out, 1)
 
@@ -172,5 +245,5 @@ def build(
         net = _MODULES[type(architecture)](architecture)
     tensors = {name: torch.tensor(np.asarray(w), dtype=dtype, device=device) for name, w in weights.items()}
     net.load_state_dict(tensors, assign=True)
-    net.frequencies = torch.tensor(architecture.frequencies(), dtype=dtype, device=device)
+    net.phi.frequencies = torch.tensor(architecture.frequencies(), dtype=dtype, device=device)
     return net

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from cmcore.backend import draws_shape, of
 from cmcore.optimization import Optimizer
 from cmcore_torch.arrays import to_numpy, to_tensor
 from cmcore_torch.compiling import compile_lazily, eager_where_compiling_fails
@@ -41,6 +42,7 @@ class Trainer:
         *,
         optimizer: Optimizer,
         tau: str,
+        draws: int,
         frozen: Mapping[str, Callable[..., torch.Tensor]],
         keep_target: bool,
         seed: int,
@@ -53,7 +55,8 @@ class Trainer:
             raise ValueError(f"Unknown distribution of tau {tau!r}; choose one of {', '.join(_DRAWS)}.")
         if taken := sorted({"online", "target"} & frozen.keys()):
             raise ValueError(f"A frozen network cannot be named {taken[0]!r}: the trainer's own network is.")
-        self._device, self._seed, self._draw_tau, self._clip = device, seed, _DRAWS[tau], optimizer.clip
+        self._device, self._seed, self._clip = device, seed, optimizer.clip
+        self._draw_tau, self._draws = _DRAWS[tau], draws_shape(draws)
         self._online = copy.deepcopy(net).to(device).train()
         named = {name: p for name, p in self._online.named_parameters() if p.requires_grad}
         self._names, self._parameters = list(named), list(named.values())
@@ -92,10 +95,11 @@ class Trainer:
         x0 = to_tensor(x0, self._device)
         if not x0.is_floating_point():
             raise ValueError(f"The train step expects floating-point data x0, got {x0.dtype}.")
+        of(x0)  # remembered from here on: torch.compile cannot trace the search for an array's backend
         cond = {name: to_tensor(value, self._device) for name, value in (cond or {}).items()}
         stream = Stream(self._seed, index, self._device)
         z = stream.normal(x0.shape, x0.dtype)
-        tau = self._draw_tau(stream, x0.shape[:1], torch.promote_types(x0.dtype, torch.float32))
+        tau = self._draw_tau(stream, (len(x0), *self._draws), torch.promote_types(x0.dtype, torch.float32))
         # One transfer for all of them; as tensors, their values are no reason to compile again.
         values = torch.tensor(list(scalars.values()), dtype=x0.dtype).to(self._device, non_blocking=True)
         value = self._differentiate(x0, z, tau, dict(zip(scalars, values.unbind(), strict=True)), cond)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cmcore._normal import log_cdf, log_density, log_sum_exp, softmax
 from cmcore.backend import Array, namespace
-from cmcore.oracles._normal import log_cdf, log_density, log_sum_exp, softmax
 
 STEPS = 24
 """Bracketed Newton steps. Of 190,800 random points of mixtures of up to 7 components, with scales and times over four

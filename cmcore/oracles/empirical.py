@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from cmcore._arrays import Time, check_state, from_host, to_host
+from cmcore._normal import softmax
 from cmcore.backend import Array, namespace
-from cmcore.oracles._normal import softmax
 from cmcore.oracles._rows import rows_of, squared_times
 from cmcore.oracles.oracle import Oracle
 
@@ -53,9 +53,20 @@ class Empirical(Oracle):
         return xp.reshape(xp.matmul(chosen, from_host(self._points, like=u)), (u.shape[0], *self._event))
 
     def _denoised(self, rows: Array, tt: Array) -> Array:
-        xp = namespace(rows)
-        # |x|^2 is the same for all points, so that the softmax needs only the rest of |x - x_i|^2.
-        points = from_host(self._points, like=rows)
-        norms = from_host(np.sum(self._points**2, axis=1), like=rows)
-        logits = (xp.matmul(rows, xp.matrix_transpose(points)) - norms / 2.0) / tt
-        return xp.matmul(softmax(logits, axis=1), points)
+        return _posterior_mean(from_host(self._points, like=rows), rows, tt)
+
+
+def posterior_mean(data: Array, x: Array, t: Time) -> Array:
+    """Return `Empirical`'s denoiser for data (N, ...) that is an array of x's framework, traced or not; x is (B, ...)."""
+    check_state(x)
+    rows = rows_of(x, tuple(data.shape[1:]))
+    points = namespace(data, x).reshape(data, (data.shape[0], rows.shape[1]))
+    return namespace(x).reshape(_posterior_mean(points, rows, squared_times(t, x)), x.shape)
+
+
+def _posterior_mean(points: Array, rows: Array, tt: Array) -> Array:
+    xp = namespace(rows)
+    # |x|^2 is the same for all points, so that the softmax needs only the rest of |x - x_i|^2.
+    norms = xp.sum(points * points, axis=1)
+    logits = (xp.matmul(rows, xp.matrix_transpose(points)) - norms / 2.0) / tt
+    return xp.matmul(softmax(logits, axis=1), points)

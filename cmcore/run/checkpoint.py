@@ -16,6 +16,7 @@ import safetensors.numpy
 
 from cmcore import architectures
 from cmcore.architectures import Architecture
+from cmcore.ema import Constant, Schedule
 from cmcore.errors import Error
 from cmcore.recipes import Recipe
 from cmcore.run.config import DataFacts, recipe_from_json, recipe_to_json
@@ -46,17 +47,17 @@ class Model:
 
 
 def save_model(model: Model, path: str | PathLike[str]) -> None:
-    """Write a model with its manifest, atomically."""
-    scalings = model.recipe.parametrization()
+    """Write a model with its manifest, atomically; `ValueError` if a weight is not finite."""
+    _check_finite(model.weights)
     manifest = {
         "format": FORMAT,
         "recipe": recipe_to_json(model.recipe),
-        "path": "ve",
-        "parametrization": {"kind": type(scalings).__name__, **asdict(scalings)},  # type: ignore[call-overload]
+        "path": type(model.recipe.path).__name__.lower(),
+        "parametrization": model.recipe.form,
         "sigma_data": model.recipe.sigma_data,
         "network": architectures.to_config(model.architecture),
         "data": {**asdict(model.data), "range": [-1, 1]},
-        "ema": {"kind": "exponential", "decay": model.recipe.optimizer.ema},
+        "ema": _described(model.recipe.optimizer.average()),
         "step": model.step,
         "steps": model.steps,
         "about": dict(model.about),
@@ -87,9 +88,8 @@ def load_model(source: str | PathLike[str]) -> Model:
             int(manifest["steps"]),
             manifest["about"],
         )
-        scalings = model.recipe.parametrization()
-        same = {"kind": type(scalings).__name__, **asdict(scalings)}  # type: ignore[call-overload]
-        if manifest["path"] != "ve" or manifest["parametrization"] != same:
+        recorded = (manifest["path"], manifest["parametrization"])
+        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.form):
             raise ValueError("Its path or parametrisation is not the one this version gives its recipe.")
         if model.architecture.shape != model.data.shape:
             raise ValueError("Its network and its data have different shapes.")
@@ -131,10 +131,31 @@ def load_state(folder: Path) -> tuple[int, dict[str, np.ndarray], float] | None:
     return None
 
 
+def save_average(folder: Path, model: Model) -> None:
+    """Write the average of a run under way, as a model, beside those of earlier steps."""
+    folder.mkdir(exist_ok=True)
+    save_model(model, folder / f"step-{model.step:08d}.safetensors")
+
+
+def averages(folder: Path, up_to: int) -> list[Path]:
+    """Return the files of the averages that `save_average` wrote in steps up to the given one, oldest first."""
+    return [path for path in reversed(_states(folder)) if _step_of(path) <= up_to]
+
+
 def _states(folder: Path) -> list[Path]:
-    """The state files of a folder, newest first."""
+    """The files of a folder that are named after steps, newest first."""
     found = [p for p in folder.glob("step-*.safetensors") if _STATE.fullmatch(p.name)] if folder.is_dir() else []
-    return sorted(found, key=lambda p: int(p.stem.removeprefix("step-")), reverse=True)
+    return sorted(found, key=_step_of, reverse=True)
+
+
+def _step_of(path: Path) -> int:
+    return int(path.stem.removeprefix("step-"))
+
+
+def _described(average: Schedule) -> dict[str, Any]:
+    if isinstance(average, Constant):
+        return {"kind": "exponential", "decay": average.rate}
+    return {"kind": type(average).__name__, **asdict(average)}  # type: ignore[call-overload]
 
 
 def _write(path: str | PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:

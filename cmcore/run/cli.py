@@ -63,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(sub)
     _add_sample(sub)
     _add_eval(sub)
+    _add_average(sub)
     _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
     return parser
 
@@ -133,11 +134,22 @@ def _add_eval(sub: Any) -> None:
     parser = _add(sub, "eval", commands.evaluate, "measure samples against held-out data, and time them")
     parser.add_argument("run", metavar="RUN", help="a run folder or a model.safetensors")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="numbers of sampler steps (1 2; 18 for edm)")
+    parser.add_argument("--search", type=int, metavar="K", help="also find good times for a sampler with K steps")
     parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
     parser.add_argument("--data", help="the data to compare with; by default the run's own")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
     _add_backend(parser)
+
+
+def _add_average(sub: Any) -> None:
+    parser = _add(
+        sub, "average", commands.average, "make another average of the weights of a run with --set ema_std=..."
+    )
+    parser.add_argument("run", metavar="RUN", help="a run folder")
+    parser.add_argument("--std", type=float, required=True, help="the average's relative width, such as 0.1")
+    parser.add_argument("--at", type=int, metavar="STEP", help="as if training had ended after this step (the last)")
+    parser.add_argument("--out", required=True, help="the model's file, a .safetensors, which must be new")
 
 
 def _sentence(problem: BaseException) -> str:

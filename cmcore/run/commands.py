@@ -15,11 +15,12 @@ import numpy as np
 from cmcore import backend as backends_of
 from cmcore.backend import Backend
 from cmcore.errors import Error
+from cmcore.optimization import check_one_average
+from cmcore.run import averaging, generate, pictures
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
-from cmcore.run import generate, pictures
 from cmcore.run import train as training
-from cmcore.run.checkpoint import Model, load_model
+from cmcore.run.checkpoint import Model, load_model, save_model
 from cmcore.run.config import Config, parse_options
 from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
@@ -45,6 +46,7 @@ def train(args: Namespace) -> None:
             raise Error(f"Training needs --data: {', '.join(NAMED)}, a folder of images or a file.")
     if hasattr(args, "set"):
         given["options"] = parse_options(given.get("recipe", base.recipe), args.set)
+        check_one_average(given["options"])
     config = replace(base, **given)
     if not config.backend:
         # The choice of a default, and the line that tells it, belong to `use`.
@@ -89,10 +91,29 @@ def evaluate(args: Namespace) -> None:
     data = datasets.load(source, size=size, channels=channels)
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
-    rows = evaluation.evaluate(model, data, steps=steps, n=args.n, seed=args.seed, backend=backend, batch=args.batch)
+    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend, "batch": args.batch}
+    found = None
+    if args.search is not None:
+        found = evaluation.search_times(model, data, args.search, **settings)
+        times = " ".join(f"{t:g}" for t in found.times)
+        print(f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.3f})")
+    rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
     print(f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}")
     print(evaluation.to_table(rows))
+
+
+def average(args: Namespace) -> None:
+    """Write a model whose weights are another average of a run's."""
+    out = Path(args.out)
+    if out.suffix != ".safetensors":
+        raise Error(f"An average is written to a .safetensors file, not to {out.name}.")
+    if out.exists():
+        raise Error(f"{out} exists already and is not overwritten; choose another --out.")
+    model, error = averaging.average(RunFolder(Path(args.run)), args.std, args.at)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    save_model(model, out)
+    print(f"Wrote the average of width {args.std:g} to {out}; its profile is {error:.1%} off.", file=sys.stderr)
 
 
 def backends(args: Namespace) -> None:

@@ -124,14 +124,28 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     options.setdefault("sigma_data", float(origin.recipe.sigma_data if origin else data.sigma_data))
     recipe = recipes.get(config.recipe, **options)
     facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
-    architecture = _architecture(config, facts, origin.architecture if origin else None)
+    architecture = replace(
+        _architecture(config, facts, origin.architecture if origin else None),
+        two_times=recipe.two_times,
+        log_weight=recipe.learned_weight,
+    )
     _check_teacher(recipe, architecture, teacher)
-    if init and init.architecture != architecture:
+    if init and init.recipe.family != recipe.family:
+        raise Error(
+            f"The initial weights are of a network of the kind {init.recipe.family!r}, trained with the recipe "
+            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}."
+        )
+    if init and not continues(init.architecture, architecture):
         raise Error(
             "The initial weights belong to another network than the one asked for: "
             + differing(architectures.to_config(init.architecture), architectures.to_config(architecture))
         )
     return Plan(recipe, architecture, facts)
+
+
+def continues(origin: Architecture, architecture: Architecture) -> bool:
+    """Tell whether the weights of one network start the other: the same but for what a recipe adds to it or drops."""
+    return replace(origin, two_times=architecture.two_times, log_weight=architecture.log_weight) == architecture
 
 
 def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
@@ -208,14 +222,15 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
 
 
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+    known = " or ".join(repr(name) for name in recipe.teachers)
     if teacher is None:
         if recipe.needs_teacher:
-            raise Error(f"The recipe {recipe.name!r} needs --teacher: a run trained with the recipe 'edm'.")
+            raise Error(f"The recipe {recipe.name!r} needs --teacher: a run trained with the recipe {known}.")
         return
     if not recipe.needs_teacher:
         raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
-    if teacher.recipe.name != "edm":
-        raise Error(f"A teacher must be trained with the recipe 'edm'; this one was with {teacher.recipe.name!r}.")
+    if teacher.recipe.name not in recipe.teachers:
+        raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
     theirs, ours = teacher.architecture, architecture
     if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
         raise Error(

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from cmcore import metrics
+from cmcore import grids, metrics
 from cmcore.backend import Backend
+from cmcore.errors import Error
 from cmcore.run.checkpoint import Model
 from cmcore.run.data import Dataset
 from cmcore.run.generate import Sampler
 from cmcore.run.report import table
+from cmcore.search import Found, greedy
+
+CANDIDATES = 40
+"""Points of the Karras grid that sampling times are searched for on: those of the paper's samplers."""
 
 FRECHET_UP_TO = 4096
 """The Frechet distance is left out for samples of more numbers than this: its covariances would take too long."""
@@ -35,6 +42,7 @@ def evaluate(
     data: Dataset,
     *,
     steps: Sequence[int],
+    times: Sequence[float] | None = None,
     n: int = 5000,
     seed: int = 0,
     backend: Backend | None = None,
@@ -43,7 +51,7 @@ def evaluate(
 ) -> list[Row]:
     """Compare n samples for each number of steps with the data's held-out part, or all of it if none is held out.
 
-    The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times are
+    With ``times`` there is a row for a sampler with these times too. The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times are
     medians over batches, noise and copy to the host included; they leave out a first batch, in which networks are compiled.
     """
     if tuple(model.data.shape) != tuple(data.shape):
@@ -53,23 +61,60 @@ def evaluate(
     real = data.x if data.held_out is None else data.held_out
     sampler = Sampler(model, backend, min(batch, n))
     rows = []
-    for count in steps:
+    schedules: list[tuple[int, str, dict[str, Any]]] = [
+        (count, f"{count} {'step' if count == 1 else 'steps'}", {"steps": count}) for count in steps
+    ]
+    if times is not None:
+        schedules.append((len(times), " ".join(f"{t:.3g}" for t in times), {"times": times}))
+    for count, name, schedule in schedules:
         if progress is not None:
-            progress(f"{count} {'step' if count == 1 else 'steps'} ...")
+            progress(f"{name} ...")
         sampler.warm_up(n, count)
-        x, seconds = _timed(sampler, n, count, seed)
+        x, seconds = _timed(sampler, n, schedule, seed)
         ms = 1e3 * seconds / min(batch, n)
-        name = f"{count} {'step' if count == 1 else 'steps'}"
         rows.append(compare(name, x, real, nfe=model.recipe.evaluations(count), ms=ms))
     if data.held_out is not None:
         rows.append(compare("real data", data.x, data.held_out))
     return rows
 
 
-def _timed(sampler: Sampler, n: int, steps: int, seed: int) -> tuple[np.ndarray, float]:
+def search_times(
+    model: Model,
+    data: Dataset,
+    steps: int,
+    *,
+    n: int = 5000,
+    seed: int = 0,
+    backend: Backend | None = None,
+    batch: int = 256,
+) -> Found:
+    """Return the times of a sampler with that many steps whose n samples come nearest to the training data.
+
+    Nearest by the Frechet distance, searched for by `cmcore.search.greedy` on a Karras grid.
+    """
+    recipe, shape = model.recipe, tuple(model.data.shape)
+    if len(recipe.times(2)) != 2:  # other samplers' times have an end
+        raise Error(f"Times are searched for multistep consistency sampling, which {recipe.name!r} does not use.")
+    if math.prod(shape) > FRECHET_UP_TO:
+        raise Error(
+            f"Times are searched for samples of at most {FRECHET_UP_TO} numbers, these have {math.prod(shape)}."
+        )
+    if shape != tuple(data.shape):
+        raise ValueError(f"The model makes samples of shape {shape}, the data has {data.shape}.")
+    sampler, real = Sampler(model, backend, min(batch, n)), metrics.statistics(data.x)
+
+    def metric(times: tuple[float, ...]) -> float:
+        # Other noise than the evaluation's, which is then not of the noise that the times were chosen for.
+        x = sampler(n, times=times, seed=seed + 1)
+        return metrics.frechet_distance_from_statistics(metrics.statistics(x), real)
+
+    return greedy(metric, steps, grids.karras_host(CANDIDATES, recipe.t_min, recipe.t_max)[1:].tolist())
+
+
+def _timed(sampler: Sampler, n: int, schedule: Mapping[str, Any], seed: int) -> tuple[np.ndarray, float]:
     """Samples, and the median of the batches' seconds, which a busy moment of the machine does not move."""
     clock = [time.perf_counter()]
-    x = sampler(n, steps=steps, seed=seed, progress=lambda _: clock.append(time.perf_counter()))
+    x = sampler(n, **schedule, seed=seed, progress=lambda _: clock.append(time.perf_counter()))
     return x, float(np.median(np.diff(clock)))
 
 

@@ -1,4 +1,4 @@
-"""A run's folder: config.json, model.safetensors, state/, log.csv, samples/."""
+"""A run's folder: config.json, model.safetensors, state/, log.csv, samples/ and, for power-function averages, averages/."""
 
 from __future__ import annotations
 
@@ -60,6 +60,11 @@ class RunFolder:
         """Pictures made during training."""
         return self.path / "samples"
 
+    @property
+    def averages(self) -> Path:
+        """Models with the average as it was at each save, kept if the average is a power function."""
+        return self.path / "averages"
+
     def check_free(self) -> None:
         """Raise `Error` if anything is here that a new run would overwrite."""
         if self.config.exists():
@@ -105,7 +110,7 @@ class RunFolder:
 
     def clean(self) -> None:
         """Remove what an interrupted write left behind."""
-        for place in (self.path, self.state, self.samples):
+        for place in (self.path, self.state, self.samples, self.averages):
             for leftover in place.glob(".*.tmp"):
                 leftover.unlink(missing_ok=True)
 

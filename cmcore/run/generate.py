@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, default
-from cmcore.recipes import DenoiserRecipe
 from cmcore.run.checkpoint import Model
 from cmcore.sampling import seeded_noise
 
@@ -40,7 +39,7 @@ def generate(
 
 def default_steps(model: Model) -> int:
     """Return how many steps to take where none are asked for: 18 of the ODE for a denoiser, otherwise one."""
-    return 18 if isinstance(model.recipe, DenoiserRecipe) else 1
+    return model.recipe.default_steps
 
 
 class Sampler:

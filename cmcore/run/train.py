@@ -22,11 +22,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import backend as backends
+from cmcore.architectures import Architecture, grown
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
 from cmcore.run import pictures
-from cmcore.run.checkpoint import Model, load_model, load_state, save_model, save_state
-from cmcore.run.config import Config, Plan, fingerprint, make_plan
+from cmcore.run.checkpoint import Model, load_model, load_state, save_average, save_model, save_state
+from cmcore.run.config import Config, Plan, continues, fingerprint, make_plan
 from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
 from cmcore.run.generate import generate
 from cmcore.run.report import Progress
@@ -111,7 +112,7 @@ def _train_anew(
     origin, guide = _load(init), _load(teacher)
     plan = make_plan(config, data, guide, origin)
     run = _Run(config, plan, data, backend, folder, guide, progress)
-    return run.start(_first_weights(plan, origin, guide, progress))
+    return run.start(_first_weights(plan, origin, guide, config.seed, progress))
 
 
 def _load(source: Source | None) -> Model | None:
@@ -119,14 +120,21 @@ def _load(source: Source | None) -> Model | None:
 
 
 def _first_weights(
-    plan: Plan, init: Model | None, teacher: Model | None, progress: Progress
+    plan: Plan, init: Model | None, teacher: Model | None, seed: int, progress: Progress
 ) -> Mapping[str, np.ndarray] | None:
     if init:
-        return init.weights
-    if teacher and teacher.architecture == plan.architecture:
+        return _fitted(init.weights, plan.architecture, seed)
+    same = teacher and teacher.recipe.family == plan.recipe.family
+    if same and continues(teacher.architecture, plan.architecture):
         progress.note("The network starts from the teacher's weights (give --init to start from others).")
-        return teacher.weights
+        return _fitted(teacher.weights, plan.architecture, seed)
     return None
+
+
+def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
+    """Return the weights without the layers that the architecture lacks and with those that it adds."""
+    layout = architecture.layout()
+    return grown({name: w for name, w in weights.items() if name in layout}, architecture, seed)
 
 
 def _finished(folder: RunFolder, config: Config) -> bool:
@@ -186,6 +194,7 @@ class _Run:
             recipe.loss,
             optimizer=recipe.optimizer,
             tau=recipe.tau,
+            draws=recipe.draws,
             frozen={"teacher": build(teacher.architecture, teacher.weights)} if teacher else None,
             keep_target=recipe.keep_target,
             seed=self._config.seed,
@@ -260,12 +269,21 @@ class _Run:
         """Write the state and then the model, unless this step's are written already."""
         if self._folder is None or self._saved == done:
             return
+        model = self._model(done)
         try:
+            # Before the state: a run that is killed in between writes it again when it is resumed.
+            if self._keeps_average(done):
+                save_average(self._folder.averages, model)
             save_state(self._folder.state, done, self._trainer.state(), self._log.seconds)
         except ValueError as not_finite:
             raise self._diverged(f"Training broke down before step {done:,}: {not_finite}") from not_finite
-        save_model(self._model(done), self._folder.model)
+        save_model(model, self._folder.model)
         self._saved = done
+
+    def _keeps_average(self, done: int) -> bool:
+        # At the same steps whether or not the run is interrupted.
+        planned = done % self._config.save_interval() == 0 or done == self._config.steps
+        return bool(self._plan.recipe.optimizer.ema_std) and done > 0 and planned
 
     def _model(self, done: int) -> Model:
         about = {"seed": self._config.seed, "versions": describe_versions(self._backend)}

@@ -15,21 +15,31 @@ other dtype they run eagerly, so that two runs see both ways.
 from __future__ import annotations
 
 from cmcore.backend import Backend
-from cmcore.testing._tools import ARCHITECTURES, CONDITIONED, CONV, MLP, Check, network_input, random_weights
+from cmcore.testing._tools import ARCHITECTURES, CONDITIONED, CONV, FLOW_MAP, MLP, Check, network_input, random_weights
 from cmcore.testing.arrays import check_compile, check_members, check_namespace, check_placement, check_streams
 from cmcore.testing.gradients import (
+    check_gradient_beside_jvp,
     check_gradient_of_jvp,
+    check_gradient_of_log_weight,
     check_jvp,
     check_refusals,
     check_stop_gradient,
     check_stop_gradient_value,
     check_value_and_grad,
 )
-from cmcore.testing.networks import check_network_errors, check_networks
+from cmcore.testing.networks import (
+    check_network_errors,
+    check_network_log_weight,
+    check_network_null_label,
+    check_network_two_times,
+    check_networks,
+)
 from cmcore.testing.training import (
     check_trainer_average,
+    check_trainer_draws,
     check_trainer_frozen,
     check_trainer_learns,
+    check_trainer_log_weight,
     check_trainer_random_numbers,
     check_trainer_resumes,
     check_trainer_scalars,
@@ -44,15 +54,22 @@ CHECKS: tuple[Check, ...] = (
     check_compile,
     check_networks,
     check_network_errors,
+    check_network_null_label,
+    check_network_two_times,
+    check_network_log_weight,
     check_refusals,
     check_stop_gradient_value,
     check_stop_gradient,
     check_value_and_grad,
     check_jvp,
     check_gradient_of_jvp,
+    check_gradient_beside_jvp,
+    check_gradient_of_log_weight,
     check_trainer_learns,
     check_trainer_scalars,
     check_trainer_random_numbers,
+    check_trainer_draws,
+    check_trainer_log_weight,
     check_trainer_average,
     check_trainer_target,
     check_trainer_frozen,
@@ -72,6 +89,7 @@ __all__ = [
     "CHECKS",
     "CONDITIONED",
     "CONV",
+    "FLOW_MAP",
     "MLP",
     "Check",
     "check_backend",

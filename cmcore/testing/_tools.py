@@ -17,7 +17,8 @@ Check = Callable[..., None]
 MLP = ResidualMLP(shape=(3,), width=8, blocks=2, features=8)
 CONDITIONED = ResidualMLP(shape=(3,), width=8, blocks=1, features=8, classes=4)
 CONV = ResidualConv(shape=(2, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=8)
-ARCHITECTURES: tuple[Architecture, ...] = (MLP, CONDITIONED, CONV)
+FLOW_MAP = ResidualMLP(shape=(3,), width=8, blocks=1, features=8, classes=4, two_times=True, log_weight=True)
+ARCHITECTURES: tuple[Architecture, ...] = (MLP, CONDITIONED, CONV, FLOW_MAP)
 
 POINTS = np.array([[0.3, -1.7, 2.2], [0.9, 0.0, -0.4]])
 POSITIVE = np.array([[0.3, 1.7, 2.2], [0.9, 1.0, 0.4]])
@@ -81,19 +82,33 @@ def network_input(architecture: Architecture, batch: int = 4) -> tuple[np.ndarra
     return rng.standard_normal((batch, *architecture.shape)), np.linspace(-1.5, 1.0, batch), label
 
 
+def end_input(architecture: Architecture, c_noise: np.ndarray) -> np.ndarray | None:
+    """Return c_end for a network of two times, None for one of one."""
+    return 0.5 * c_noise - 0.4 if architecture.two_times else None
+
+
 def evaluate(
-    backend: Backend, net: Network, x: np.ndarray, c_noise: np.ndarray, label: np.ndarray | None, dtype: str
+    backend: Backend,
+    net: Network,
+    x: np.ndarray,
+    c_noise: np.ndarray,
+    label: np.ndarray | None,
+    dtype: str,
+    c_end: np.ndarray | None = None,
 ) -> Array:
     """Return the network's output for host data placed on the backend."""
     cond = {} if label is None else {"label": backend.asarray(label, "int32")}
+    cond |= {} if c_end is None else {"c_end": backend.asarray(c_end, dtype)}
     return net(backend.asarray(x, dtype), backend.asarray(c_noise, dtype), **cond)
 
 
 def arguments(backend: Backend, architecture: Architecture, dtype: str) -> tuple[Array, ...]:
-    """Return `network_input` placed on the backend, without a label where there are no classes."""
+    """Return `network_input` and c_end placed on the backend, in the order in which the network takes them."""
     x, c_noise, label = network_input(architecture)
-    args = backend.asarray(x, dtype), backend.asarray(c_noise, dtype)
-    return args if label is None else (*args, backend.asarray(label, "int32"))
+    args = (backend.asarray(x, dtype), backend.asarray(c_noise, dtype))
+    args += () if label is None else (backend.asarray(label, "int32"),)
+    c_end = end_input(architecture, c_noise)
+    return args if c_end is None else (*args, backend.asarray(c_end, dtype))
 
 
 def if_trainable(check: Check) -> Check:

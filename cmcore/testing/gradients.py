@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from cmcore.architectures import Architecture
-from cmcore.backend import Array, Backend, Network, namespace
+from cmcore.backend import Array, Backend, Network, jvp, namespace
 from cmcore.errors import Error
 from cmcore.optimization import Optimizer
 from cmcore.testing._tools import (
     ARCHITECTURES,
+    FLOW_MAP,
     MLP,
     POINTS,
     POSITIVE,
@@ -138,3 +139,43 @@ def check_gradient_of_jvp(backend: Backend, dtype: str = "float32") -> None:
         a, b = backend.to_numpy(one[name]), backend.to_numpy(two[name])
         error = float(np.abs(a - b).max() / np.abs(b).max())
         require(error < 2e-2, f"The gradient of a jvp() is off by a relative {error} for {name}.")
+
+
+@if_trainable
+def check_gradient_beside_jvp(backend: Backend, dtype: str = "float32") -> None:
+    """A stopped derivative is a constant to the gradient of a loss: F moves towards F minus the derivative."""
+    net, args = backend.network(FLOW_MAP, random_weights(FLOW_MAP), dtype=dtype), arguments(backend, FLOW_MAP, dtype)
+    x, c_noise, label, c_end = args
+    xp, along = namespace(x), (x, namespace(x).ones_like(c_noise))
+
+    def both(n: Network) -> tuple[Array, Array]:
+        return jvp(lambda y, c: n(y, c, label, c_end), (x, c_noise), along)
+
+    _, derivative = both(net)
+    target = backend.asarray(backend.to_numpy(net(*args)) - backend.to_numpy(derivative), dtype)
+
+    def moving(n: Network) -> Array:
+        out, tangent = both(n)
+        return xp.mean((out - backend.stop_gradient(out - tangent)) ** 2)
+
+    one, two = (backend.value_and_grad(f)(net) for f in (moving, lambda n: xp.mean((n(*args) - target) ** 2)))
+    close(backend, one[0], backend.to_numpy(two[0]), dtype, "A loss with a stopped derivative", scale=10.0)
+    for name, expected in two[1].items():
+        what = f"The gradient of {name} beside a stopped derivative"
+        close(backend, one[1][name], backend.to_numpy(expected), dtype, what, scale=10.0)
+
+
+@if_trainable
+def check_gradient_of_log_weight(backend: Backend, dtype: str = "float32") -> None:
+    """The gradient of the log weight's sum, weighted by the times, is these times' product with the features."""
+    net = backend.network(FLOW_MAP, random_weights(FLOW_MAP), dtype=dtype)
+    _, c_noise, _, c_end = arguments(backend, FLOW_MAP, dtype)
+    _, found = backend.value_and_grad(lambda n: namespace(c_noise).sum(c_noise * n.log_weight(c_noise, c_end)))(net)
+    start, end = backend.to_numpy(c_noise).astype(np.float64), backend.to_numpy(c_end).astype(np.float64)
+    angles = [c[:, None] * FLOW_MAP.frequencies() for c in (start, end)]
+    phi = np.concatenate([part for a in angles for part in (np.cos(a), np.sin(a))], axis=1)
+    close(
+        backend, found["log_weight.weight"], start[None] @ phi, dtype, "The gradient of log_weight.weight", scale=10.0
+    )
+    close(backend, found["log_weight.bias"], start.sum()[None], dtype, "The gradient of log_weight.bias", scale=10.0)
+    require(not backend.to_numpy(found["head.bias"]).any(), "The log weight must not depend on the network's output.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -55,24 +56,63 @@ def check_trainer_scalars(backend: Backend, dtype: str = "float32") -> None:
 @if_trainable
 def check_trainer_random_numbers(backend: Backend, dtype: str = "float32") -> None:
     """Step i draws z, then tau, from stream(seed, i): uniform or normal as asked for, afresh at each step."""
-    x0, _, _ = network_input(MLP)
     for tau_law in ("uniform", "normal"):
+        _require_draws(backend, dtype, tau_law, 1, (0, 1, 2, 3, 7))
 
-        def loss(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
-            return 0.0 * _error(nets, x0, z, tau, s, cond) + namespace(z).sum(z**2, axis=1) + 10.0 * tau
 
-        net = backend.network(MLP, dtype=dtype)
-        trainer = backend.trainer(net, loss, optimizer=Optimizer(), tau=tau_law, seed=11, compiled=_compiled(dtype))
-        for index in (0, 1, 2, 3, 7):
-            stream = backend.stream(11, index)
-            z = backend.to_numpy(stream.normal(x0.shape, dtype))
-            tau = backend.to_numpy(getattr(stream, tau_law)(x0.shape[:1], dtype))
-            expected = float(np.mean((z**2).sum(1) + 10.0 * tau))
-            got = _step(backend, trainer, index, dtype, lr=1e-3)
-            require(
-                math.isclose(got, expected, rel_tol=1e-4),
-                f"Step {index} did not draw its z and {tau_law} tau from stream(11, {index}).",
-            )
+@if_trainable
+def check_trainer_draws(backend: Backend, dtype: str = "float32") -> None:
+    """With several draws a sample, tau is (B, draws), drawn after z; fewer than one are refused."""
+    _require_draws(backend, dtype, "normal", 3, (0, 1, 2))
+    net = backend.network(MLP, dtype=dtype)
+    refuses(ValueError, lambda: backend.trainer(net, _error, optimizer=Optimizer(), draws=0), "trainer() with draws=0")
+
+
+def _require_draws(backend: Backend, dtype: str, tau_law: str, draws: int, steps: tuple[int, ...]) -> None:
+    x0, _, _ = network_input(MLP)
+    shape = x0.shape[:1] if draws == 1 else (len(x0), draws)
+    count = np.arange(1.0, draws + 1)
+
+    def loss(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        require(tuple(tau.shape) == shape, f"tau has shape {tuple(tau.shape)} with draws={draws}, expected {shape}.")
+        xp, each = namespace(z), namespace(z).reshape(tau, (-1, draws))
+        # Each column counts by its number, so that their order shows.
+        taus = sum(float(k) * each[:, i] for i, k in enumerate(count))
+        return 0.0 * _error(nets, x0, z, each[:, 0], s, cond) + xp.sum(z**2, axis=1) + 10.0 * taus
+
+    net = backend.network(MLP, dtype=dtype)
+    trainer = backend.trainer(
+        net, loss, optimizer=Optimizer(), tau=tau_law, seed=11, draws=draws, compiled=_compiled(dtype)
+    )
+    for index in steps:
+        stream = backend.stream(11, index)
+        z = backend.to_numpy(stream.normal(x0.shape, dtype))
+        tau = backend.to_numpy(getattr(stream, tau_law)(shape, dtype)).reshape(-1, draws)
+        expected = float(np.mean((z**2).sum(1) + 10.0 * tau @ count))
+        got = _step(backend, trainer, index, dtype, lr=1e-3)
+        require(
+            math.isclose(got, expected, rel_tol=1e-4),
+            f"Step {index} did not draw its z and {draws} {tau_law} tau from stream(11, {index}).",
+        )
+
+
+@if_trainable
+def check_trainer_log_weight(backend: Backend, dtype: str = "float32") -> None:
+    """The log weight is trained with the rest: of ``e^w L - w`` with L = 3 it becomes -ln 3."""
+
+    def weighted(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        w = nets["online"].log_weight(tau)
+        return namespace(w).exp(w) * 3.0 - w + 0.0 * _error(nets, x0, z, tau, s, cond)
+
+    architecture = replace(MLP, log_weight=True)
+    net = backend.network(architecture, dtype=dtype)
+    trainer = backend.trainer(net, weighted, optimizer=Optimizer("adam"), compiled=_compiled(dtype))
+    for i in range(_steps(dtype)):
+        last = _step(backend, trainer, i, dtype, lr=0.05)
+    least = 1.0 + math.log(3.0)
+    require(last < 0.5 * (3.0 + least), f"The log weight is not trained: the loss is {last}, from 3 towards {least}.")
+    state = trainer.state()
+    require("ema/log_weight.weight" in state, "The log weight belongs to the average too.")
 
 
 @if_trainable

@@ -3,6 +3,7 @@
 import math
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ jnp = jax.numpy
 from cmcore_jax import BACKEND  # noqa: E402
 from cmcore_jax.parameters import split  # noqa: E402
 
+import cmcore as cm  # noqa: E402
 from cmcore.architectures import ResidualConv, ResidualMLP  # noqa: E402
 from cmcore.backend import Backend  # noqa: E402
 from cmcore.optimization import Optimizer  # noqa: E402
@@ -25,6 +27,12 @@ ARCHITECTURES = [
     ResidualMLP((5,), width=8, blocks=1, classes=3, features=4),
     ResidualConv((2, 8, 4), width=4, multipliers=(1, 2), groups=2, features=8),
     ResidualConv((1, 4, 8), width=4, multipliers=(2, 1, 1), blocks=1, classes=2, groups=4, features=8),
+]
+TWO_TIMES = [
+    ResidualMLP((2, 3), width=8, blocks=1, classes=3, features=4, two_times=True, log_weight=True),
+    ResidualConv(
+        (1, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=4, two_times=True, log_weight=True
+    ),
 ]
 SCALARS = {"lr": 1e-2, "ema_decay": 0.9, "target_decay": 0.5}
 
@@ -44,6 +52,16 @@ def denoising(nets, x0, z, tau, scalars, cond):
 def bootstrap(nets, x0, z, tau, scalars, cond):
     wanted = jax.lax.stop_gradient(nets["target"](x0, tau)) + nets["teacher"](x0, tau)
     return jnp.mean((nets["online"](x0 + z, tau) - wanted) ** 2, axis=(1, 2))
+
+
+def towards_the_tangent(nets, x0, z, tau, scalars, cond):
+    """F moved towards F - dF, weighted by a learned weight: what continuous-time methods have in common."""
+    net = nets["online"]
+    x = x0 + tau.reshape(-1, *(1 for _ in x0.shape[1:])) * z
+    out, tangent = cm.jvp(lambda x, c: net(x, c, c_end=0.5 * tau), (x, tau), (z, jnp.ones_like(tau)))
+    error = jnp.mean((out - jax.lax.stop_gradient(out - tangent)) ** 2, axis=tuple(range(1, x0.ndim)))
+    w = net.log_weight(tau, 0.5 * tau)
+    return jnp.exp(w) * error - w
 
 
 class Tiny(eqx.Module):
@@ -81,7 +99,7 @@ def equal(a, b):
 
 
 class TestNetworks:
-    @pytest.mark.parametrize("architecture", ARCHITECTURES)
+    @pytest.mark.parametrize("architecture", ARCHITECTURES + TWO_TIMES)
     def test_tree_has_exactly_the_layout(self, architecture):
         weights = BACKEND.weights(BACKEND.network(architecture, seed=3))
         assert {name: w.shape for name, w in weights.items()} == architecture.layout()
@@ -125,6 +143,18 @@ class TestNetworks:
             cond = {} if label is None else {"label": BACKEND.asarray(label)}
             got = BACKEND.compile(net)(BACKEND.asarray(x), BACKEND.asarray(c_noise), **cond)
             np.testing.assert_allclose(got, conv(architecture, weights, x, c_noise, label), 1e-12, 1e-12)
+
+    def test_two_times_and_null_labels_follow_the_docstring(self):
+        architecture, rng = TWO_TIMES[0], np.random.default_rng(2)
+        weights, x = random_weights(architecture), rng.standard_normal((4, 2, 3))
+        c_noise, c_end, label = rng.uniform(-2, 2, 4), rng.uniform(-2, 2, 4), np.array([2, -1, 0, -3])
+        with jax.enable_x64(True):
+            net = BACKEND.network(architecture, weights, dtype="float64")
+            got = net(*(BACKEND.asarray(a) for a in (x, c_noise, label, c_end)))
+            np.testing.assert_allclose(got, mlp(architecture, weights, x, c_noise, label, c_end), 1e-12, 1e-12)
+            w, phi = Weights(weights), np.concatenate([features(architecture, c) for c in (c_noise, c_end)], axis=1)
+            got = net.log_weight(BACKEND.asarray(c_noise), BACKEND.asarray(c_end))
+            np.testing.assert_allclose(got, w.linear("log_weight", phi)[:, 0], 1e-12, 1e-12)
 
     def test_wrong_weights(self):
         weights = random_weights(MLP)
@@ -174,16 +204,21 @@ class Weights:
         windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
         return np.einsum("bchwij,ocij->bohw", windows, kernel) + self.of[f"{name}.bias"][:, None, None]
 
-    def embedding(self, architecture, c_noise, label):
-        angles = c_noise[:, None] * np.geomspace(1, architecture.max_frequency, architecture.features // 2)
-        phi = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-        e = self.linear("time_out", silu(self.linear("time_in", phi)))
-        return silu(e if label is None else e + self.of["label.weight"][label])
+    def embedding(self, architecture, c_noise, label, c_end=None):
+        e = self.linear("time_out", silu(self.linear("time_in", features(architecture, c_noise))))
+        if c_end is not None:
+            e = e + self.linear("end_out", silu(self.linear("end_in", features(architecture, c_end))))
+        return silu(e if label is None else e + self.of["label.weight"][label] * (label >= 0)[:, None])
 
 
-def mlp(architecture, weights, x, c_noise, label):
+def features(architecture, c):
+    angles = c[:, None] * np.geomspace(1, architecture.max_frequency, architecture.features // 2)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def mlp(architecture, weights, x, c_noise, label, c_end=None):
     w = Weights(weights)
-    e = w.embedding(architecture, c_noise, label)
+    e = w.embedding(architecture, c_noise, label, c_end)
     h = w.linear("stem", x.reshape(len(x), -1))
     for block in (f"blocks.{i}" for i in range(architecture.blocks)):
         scale, shift = np.split(w.linear(f"{block}.modulation", e), 2, axis=1)
@@ -498,6 +533,30 @@ class TestTrainer:
             np.testing.assert_allclose(eager.step(i, batch(), SCALARS), compiled.step(i, batch(), SCALARS), 1e-5)
         for name, w in eager.weights("online").items():
             np.testing.assert_allclose(w, compiled.weights("online")[name], 1e-4, 1e-5)
+
+    @pytest.mark.parametrize(
+        "architecture", [replace(TWO_TIMES[0], classes=0), pytest.param(TWO_TIMES[1], marks=pytest.mark.slow)]
+    )
+    def test_a_loss_with_a_derivative_compiles(self, architecture):
+        traces = []
+
+        def counted(*arguments):
+            traces.append(1)
+            return towards_the_tangent(*arguments)
+
+        x0 = np.random.default_rng(1).standard_normal((3, *architecture.shape))
+        with jax.enable_x64(True):
+            net = BACKEND.network(architecture, random_weights(architecture), dtype="float64")
+            optimizer = Optimizer("adam")
+            compiled, eager = (make(counted, net, optimizer=optimizer, compiled=c) for c in (True, False))
+            np.testing.assert_allclose(compiled.step(0, x0, SCALARS), eager.step(0, x0, SCALARS), 1e-9)
+            one, two = compiled.weights("online"), eager.weights("online")
+            losses = [float(compiled.step(i, x0, SCALARS)) for i in range(1, 4)]
+        assert len(traces) == 1 + 1
+        assert np.isfinite(losses).all()
+        for name in one:
+            np.testing.assert_allclose(one[name], two[name], 1e-6, 1e-9, err_msg=name)
+            assert not np.array_equal(one[name], random_weights(architecture)[name]), name
 
     def test_double_precision_throughout(self):
         seen = []

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -272,6 +273,63 @@ def test_compiled_functions_take_equal_inputs_constants_and_their_own_results(tg
 
 
 # Training
+
+
+def towards_the_tangent(nets: Mapping[str, Any], x0: Any, z: Any, tau: Any, *_: Any) -> Any:
+    """F moved towards F - dF, weighted by a learned weight: what continuous-time methods have in common."""
+    net = nets["online"]
+    x = x0 + tau.reshape(-1, *(1 for _ in x0.shape[1:])) * z
+    out, tangent = cm.jvp(lambda x, c: net(x, c, c_end=0.5 * tau), (x, tau), (z, tau.ones_like()))
+    error = ((out - (out - tangent).detach()) ** 2).flatten(1).mean(1)
+    w = net.log_weight(tau, 0.5 * tau)
+    return w.exp() * error - w
+
+
+@pytest.mark.parametrize("architecture", [FLAT, pytest.param(CONV, marks=pytest.mark.slow)], ids=["mlp", "conv"])
+def test_a_loss_with_a_derivative_compiles(tg: Any, architecture: Any) -> None:
+    traces = []
+
+    def counted(*args: Any) -> Any:
+        traces.append(1)
+        return towards_the_tangent(*args)
+
+    architecture = replace(architecture, two_times=True, log_weight=True)
+    net = tg.network(architecture, random_weights(architecture), dtype="float64")
+    x0 = np.random.default_rng(5).normal(size=(3, *architecture.shape))
+    scalars = {"lr": 1e-2, "ema_decay": 0.5}
+    compiled, eager = (tg.trainer(net, counted, optimizer=Optimizer("adam"), seed=3, compiled=c) for c in (True, False))
+    for i in range(3):
+        one, two = (tg.to_numpy(t.step(i, x0, scalars)) for t in (compiled, eager))
+        np.testing.assert_allclose(one, two, rtol=1e-9)
+    assert len(traces) == 2 + 3
+    one, two = compiled.weights("online"), eager.weights("online")
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-6, atol=1e-9, err_msg=name)
+        assert not np.array_equal(one[name], random_weights(architecture)[name]), name
+
+
+def test_beside_a_stopped_derivative_gradients_are_those_of_forward_mode(tg: Any) -> None:
+    torch_backend = pytest.importorskip("cmcore_torch").BACKEND
+    architecture = replace(CONV, two_times=True, log_weight=True)
+    draw = np.random.default_rng(4)
+    hosts = [draw.normal(size=(3, *architecture.shape)) for _ in range(2)] + [draw.uniform(size=3)]
+
+    def gradient(backend: Any) -> dict[str, np.ndarray]:
+        net = backend.network(architecture, random_weights(architecture), dtype="float64")
+        x0, z, tau = (backend.asarray(a) for a in hosts)
+
+        def mean(n: Any) -> Any:
+            x = x0 + tau.reshape(-1, 1, 1, 1) * z
+            one = backend.asarray(np.ones(3))
+            out, tangent = cm.jvp(lambda x, c: n(x, c, c_end=0.5 * tau), (x, tau), (z, one))
+            return ((out - (out - tangent).detach()) ** 2).mean()
+
+        return {name: backend.to_numpy(g) for name, g in backend.value_and_grad(mean)(net)[1].items()}
+
+    ours, expected = gradient(tg), gradient(torch_backend)
+    for name in expected:
+        scale = np.abs(expected[name]).max()
+        np.testing.assert_allclose(ours[name], expected[name], rtol=0, atol=1e-11 * scale, err_msg=name)
 
 
 @pytest.mark.parametrize("algorithm", ["radam", "adam", "adamw"])

@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import re
 import subprocess
@@ -14,7 +15,7 @@ from cmcore.optimization import Optimizer
 
 torch = pytest.importorskip("torch")
 
-from cmcore_torch import BACKEND, compiling  # noqa: E402
+from cmcore_torch import BACKEND, compiling, networks  # noqa: E402
 from cmcore_torch.streams import _mix  # noqa: E402
 
 MLP = ResidualMLP((4,), width=8, blocks=1, features=6)
@@ -24,6 +25,8 @@ ARCHITECTURES = [
     ResidualMLP((2, 3), width=8, blocks=2, classes=3),
     CONV,
     ResidualConv((1, 4, 4), width=4, multipliers=(2, 1, 3), blocks=2, groups=2, classes=5),
+    ResidualMLP((4,), width=8, blocks=1, features=6, classes=3, two_times=True, log_weight=True),
+    ResidualConv((2, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=4, two_times=True),
 ]
 
 
@@ -78,6 +81,7 @@ def test_output_has_the_shape_and_dtype_of_x(architecture, dtype):
     net = BACKEND.network(architecture, dtype=dtype)
     x = BACKEND.asarray(data(architecture), dtype)
     cond = {"label": torch.zeros(6, dtype=torch.int64)} if architecture.classes else {}
+    cond |= {"c_end": x.new_zeros(6)} if architecture.two_times else {}
     y = net(x, x.new_ones(6), **cond)
     assert (y.shape, y.dtype) == (x.shape, x.dtype)
 
@@ -95,10 +99,16 @@ def linear(w, name, h):
     return h @ w[f"{name}.weight"].T + w[f"{name}.bias"]
 
 
-def mlp_by_hand(architecture, w, x, c_noise, label):
-    angles = c_noise[:, None] * np.geomspace(1, architecture.max_frequency, architecture.features // 2)
-    phi = np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
-    e = silu(linear(w, "time_out", silu(linear(w, "time_in", phi))) + w["label.weight"][label])
+def features_by_hand(architecture, c):
+    angles = c[:, None] * np.geomspace(1, architecture.max_frequency, architecture.features // 2)
+    return np.concatenate([np.cos(angles), np.sin(angles)], axis=1)
+
+
+def mlp_by_hand(architecture, w, x, c_noise, label, c_end=None):
+    e = linear(w, "time_out", silu(linear(w, "time_in", features_by_hand(architecture, c_noise))))
+    if c_end is not None:
+        e = e + linear(w, "end_out", silu(linear(w, "end_in", features_by_hand(architecture, c_end))))
+    e = silu(e + w["label.weight"][label] * (label >= 0)[:, None])
     h = linear(w, "stem", x.reshape(len(x), -1))
     for i in range(architecture.blocks):
         scale, shift = np.split(linear(w, f"blocks.{i}.modulation", e), 2, axis=1)
@@ -114,6 +124,20 @@ def test_the_mlp_computes_what_the_architecture_says():
     net = BACKEND.network(architecture, w, dtype="float64")
     got = net(*(torch.from_numpy(a) for a in (x, c_noise, label)))
     np.testing.assert_allclose(BACKEND.to_numpy(got), mlp_by_hand(architecture, w, x, c_noise, label), rtol=1e-12)
+
+
+def test_the_mlp_of_two_times_computes_what_the_architecture_says():
+    architecture = ResidualMLP((2, 3), width=8, blocks=2, classes=4, features=10, two_times=True, log_weight=True)
+    w = weights_without_zeros(architecture)
+    x, label = data(architecture, dtype="float64"), np.array([0, -1, 2, 3, -4, 0])
+    c_noise, c_end = np.linspace(-1, 2, 6), np.linspace(1, -3, 6)
+    net = BACKEND.network(architecture, w, dtype="float64")
+    got = net(*(torch.from_numpy(a) for a in (x, c_noise, label, c_end)))
+    expected = mlp_by_hand(architecture, w, x, c_noise, label, c_end)
+    np.testing.assert_allclose(BACKEND.to_numpy(got), expected, rtol=1e-12)
+    phi = np.concatenate([features_by_hand(architecture, c) for c in (c_noise, c_end)], axis=1)
+    got = net.log_weight(torch.from_numpy(c_noise), torch.from_numpy(c_end))
+    np.testing.assert_allclose(BACKEND.to_numpy(got), linear(w, "log_weight", phi)[:, 0], rtol=1e-12)
 
 
 def test_the_network_keeps_no_memory_of_the_arrays_it_was_given():
@@ -246,6 +270,56 @@ def test_the_gradient_of_a_networks_derivative_is_that_of_its_finite_difference(
 
 
 # Compilation
+
+
+def towards_the_tangent(nets, x0, z, tau, scalars, cond):
+    """F moved towards F - dF, weighted by a learned weight: what continuous-time methods have in common."""
+    net, sides = nets["online"], (1,) * (x0.ndim - 1)
+    x = x0 + tau.reshape(-1, *sides) * z
+    out, tangent = cm.jvp(lambda x, c: net(x, c, c_end=0.5 * tau), (x, tau), (z, torch.ones_like(tau)))
+    error = torch.mean((out - (out - tangent).detach()) ** 2, dim=tuple(range(1, x0.ndim)))
+    w = net.log_weight(tau, 0.5 * tau)
+    return torch.exp(w) * error - w
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("architecture", [MLP, CONV], ids=["mlp", "conv"])
+def test_a_loss_with_a_derivative_compiles_as_one_graph(architecture):
+    torch._dynamo.reset()
+    counters = torch._dynamo.utils.counters
+    counters.clear()
+    architecture = dataclasses.replace(architecture, two_times=True, log_weight=True)
+    net = BACKEND.network(architecture, weights_without_zeros(architecture), dtype="float64")
+    compiled, eager = (
+        BACKEND.trainer(net, towards_the_tangent, optimizer=Optimizer("adam"), seed=3, compiled=c)
+        for c in (True, False)
+    )
+    cm.backend._by_type.clear()  # as in a new process
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)  # what a fallback to eager execution would give
+        for i in range(3):
+            batch = data(architecture, dtype="float64")
+            one, two = (float(t.step(i, batch, scalars_at(i))) for t in (compiled, eager))
+            np.testing.assert_allclose(one, two, rtol=1e-9)
+    assert counters["stats"]["unique_graphs"] == 1
+    assert not counters["graph_break"]
+    one, two = compiled.weights("online"), eager.weights("online")
+    for name in one:
+        np.testing.assert_allclose(one[name], two[name], rtol=1e-6, atol=1e-9, err_msg=name)
+        assert not np.array_equal(one[name], BACKEND.weights(net)[name]), name
+
+
+def test_the_group_norm_is_torchs_with_a_tangent_and_without():
+    h, v = (torch.from_numpy(a) for a in np.random.default_rng(0).standard_normal((2, 3, 4, 2, 5)))
+    torchs = torch.nn.GroupNorm(2, 4, dtype=torch.float64)
+    with torch.no_grad():
+        torchs.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 3.0]))
+        torchs.bias.copy_(torch.tensor([0.1, 0.2, -0.3, 0.4]))
+    ours = networks.GroupNorm(2, 4, dtype=torch.float64)
+    ours.load_state_dict(torchs.state_dict())
+    expected = torch.func.jvp(torchs, (h,), (v,))
+    for got, wanted in zip((ours(h), *torch.func.jvp(ours, (h,), (v,))), (expected[0], *expected), strict=True):
+        np.testing.assert_allclose(got.detach(), wanted.detach(), rtol=1e-12, atol=1e-13)
 
 
 @pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")

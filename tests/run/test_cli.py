@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -105,6 +106,17 @@ def test_evaluation_prints_a_table(trained, images, points, capsys):
     assert run("eval", images / "model.safetensors", "--n", "4", "--steps", "2", "--backend", "numpy") == 2
     assert "--data" in capsys.readouterr().err
     assert run("eval", trained / "model.safetensors", "--n", "20", "--data", points, "--backend", "numpy") == 0
+
+
+def test_a_search_prints_times_that_sampling_takes(trained, tmp_path, capsys):
+    assert run("eval", trained, "--search", "2", "--steps", "1", "--n", "20", "--backend", "numpy") == 0
+    first, _, *rows = capsys.readouterr().out.splitlines()
+    times = re.fullmatch(r"Best times for 2 steps: (80 [\d.]+) \(Frechet distance to .* [\d.]+\)", first)[1]
+    assert [row.split("  ")[0] for row in rows if row[:1].isdigit()] == ["1 step", f"80 {float(times.split()[1]):.3g}"]
+    out = tmp_path / "x.npz"
+    assert run("sample", trained, "--n", "2", "--times", *times.split(), "--backend", "numpy", "--out", out) == 0
+    assert run("eval", trained, "--search", "0", "--n", "20", "--backend", "numpy") == 2
+    assert "at least one step" in capsys.readouterr().err
 
 
 def test_resuming_takes_everything_from_the_folder(trained, tmp_path, points, capsys):

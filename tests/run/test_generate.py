@@ -6,11 +6,12 @@ from conftest import CHOSEN
 from toy import make_data
 
 import cmcore as cm
+from cmcore import grids, metrics
 from cmcore.architectures import ResidualMLP
 from cmcore.run import generate as generation
 from cmcore.run.checkpoint import Model
 from cmcore.run.config import DataFacts
-from cmcore.run.evaluate import evaluate, to_table
+from cmcore.run.evaluate import evaluate, search_times, to_table
 from cmcore.run.generate import Sampler, generate
 
 
@@ -105,3 +106,29 @@ def test_evaluation_has_a_row_for_each_number_of_steps_and_the_floor():
     assert lines[2].split()[:3] == ["1", "step", "1"]
     with pytest.raises(ValueError, match="shape"):
         evaluate(make_model(), make_data((1, 2, 2)), steps=(1,), n=20)
+
+
+def test_times_are_searched_for_on_the_training_data():
+    """The best of all pairs on the grid for a metric with one valley, as it is here, and what evaluation then uses."""
+    model, data, settings = make_model(), make_data(), {"n": 20, "seed": 3, "backend": cm.load("numpy")}
+    found = search_times(model, data, 2, **settings)
+    grid = grids.karras_host(40, model.recipe.t_min, model.recipe.t_max)[1:]
+    assert set(found.times) <= set(grid)
+    assert found.times[0] == model.recipe.t_max
+
+    def distance(times):
+        x = generate(model, 20, times=times, seed=4, backend=settings["backend"])
+        return metrics.frechet_distance(x, data.x)
+
+    assert found.value == pytest.approx(distance(found.times), rel=1e-9)
+    assert found.value <= min(distance((80.0, t)) for t in grid[[0, 12, 25, -2]]) * (1 + 1e-9)
+    rows = evaluate(model, data, steps=(1,), times=found.times, **settings)
+    assert [row.nfe for row in rows] == [1, 2, None]
+    assert rows[1].name == " ".join(f"{t:.3g}" for t in found.times)
+    x = generate(model, 20, times=found.times, seed=3, backend=settings["backend"])
+    assert rows[1].frechet == pytest.approx(metrics.frechet_distance(x, data.held_out), rel=1e-9)
+
+
+def test_times_are_not_searched_for_where_there_are_none():
+    with pytest.raises(cm.Error, match="'edm' does not use"):
+        search_times(make_model(recipe="edm"), make_data(), 2, n=20, backend=cm.load("numpy"))

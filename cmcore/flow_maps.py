@@ -1,0 +1,84 @@
+"""Flow maps ``X(x, t, s)``, which carry a point from time t to time s of the probability-flow ODE, and what makes them so.
+
+A network becomes one by way of a form with ``X(x, t, t) = x`` for every network: `AverageVelocity`, whose network is the
+mean velocity of the way from t to s (MeanFlow, shortcut models, AYF), or `TowardDenoiser` (CTM). Three identities, each of
+which is zero everywhere if and only if X is the ODE's flow map, are functions of their own: `eulerian`, `lagrangian`,
+`semigroup`. Times are arrays (B,) or (); x is (B, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore.backend import Array, Network, jvp, namespace
+from cmcore.parametrization import EDM, ConsistencyFunction
+
+FlowMap = Callable[..., Array]
+"""``X(x, t, s, **cond)``, shaped like x."""
+Velocity = Callable[[Array, Array], Array]
+"""``v(x, t)``, the ODE's right-hand side, shaped like x."""
+
+
+@dataclass(frozen=True)
+class AverageVelocity:
+    """``X(x, t, s) = x - (t - s) u(x, t, s)`` with ``u = net(x, t, c_end=t - s)`` (Geng et al. 2025, section 4).
+
+    At s = t, u is the velocity v(x, t). The network is told the length of the way, t - s.
+    """
+
+    net: Network
+
+    def velocity(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+        """Return u, the mean velocity on the way from t to s, shaped like x."""
+        check_state(x)
+        t, s = as_times(t, x), as_times(s, x, "s")
+        return self.net(x, t, c_end=t - s, **cond)
+
+    def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+        """Return X(x, t, s), shaped like x."""
+        check_state(x)
+        t, s = as_times(t, x), as_times(s, x, "s")
+        return x - per_sample(t - s, x) * self.velocity(x, t, s, **cond)
+
+
+@dataclass(frozen=True)
+class TowardDenoiser:
+    """``G(x, t, s) = (s / t) x + (1 - s / t) g(x, t, s)`` on the path ``x_0 + t z`` (CTM; Kim et al. 2024, equation 9).
+
+    g has EDM's scalings; at s = t it is the denoiser D(x, t). The network's second input is ``ln(s) / 4``.
+    """
+
+    net: Network
+    sigma_data: float = 0.5
+
+    def inner(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+        """Return g(x, t, s), shaped like x."""
+        scalings = EDM(self.sigma_data)
+        c_end = scalings.scalings(as_times(s, x, "s")).c_noise
+        return ConsistencyFunction(self.net, scalings)(x, t, c_end=c_end, **cond)
+
+    def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+        """Return G(x, t, s), shaped like x; t must be positive."""
+        check_state(x)
+        ratio = per_sample(as_times(s, x, "s") / as_times(t, x), x)
+        return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
+
+
+def eulerian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Array, s: Array) -> Array:
+    """Return ``d_t X(x, t, s) + (grad_x X) v(x, t)``: moving the start along the ODE must not move the end."""
+    one = namespace(t).ones_like(t)
+    return jvp(lambda x, t: flow_map(x, t, s), (x, t), (velocity(x, t), one))[1]
+
+
+def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Array, s: Array) -> Array:
+    """Return ``d_s X(x, t, s) - v(X(x, t, s), s)``: the end must move along the ODE."""
+    end, speed = jvp(lambda s: flow_map(x, t, s), (s,), (namespace(s).ones_like(s),))
+    return speed - velocity(end, s)
+
+
+def semigroup(flow_map: FlowMap, x: Array, t: Array, u: Array, s: Array) -> Array:
+    """Return ``X(X(x, t, u), u, s) - X(x, t, s)``: a stop on the way must not change the end."""
+    return flow_map(flow_map(x, t, u), u, s) - flow_map(x, t, s)

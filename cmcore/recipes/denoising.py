@@ -1,0 +1,76 @@
+"""The score model: what the methods that distil are given, and what others start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
+
+from cmcore import grids, losses, solvers
+from cmcore.backend import Array, Network
+from cmcore.grids import TimePair
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import EDM, Parametrization
+from cmcore.recipes.guidance import drop_labels
+from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
+from cmcore.sampling import Noise
+
+
+@dataclass(frozen=True)
+class Denoiser(Recipe):
+    """EDM: a denoiser, the teacher of distillation and the starting point of ECT.
+
+    ``label_dropout`` is the share of samples whose class is hidden, so that the network learns the law without classes
+    too, as classifier-free guidance needs.
+    """
+
+    weighting: str = "karras"
+    mean: float = -1.2
+    std: float = 1.2
+    label_dropout: float = 0.0
+    optimizer: Optimizer = Optimizer("adam")
+
+    name = "edm"
+    summary = "The score model: many steps, the best quality. The teacher for cd and a good start for ect."
+    citation = "karras2022"
+    tau = "normal"
+    default_steps = 18
+
+    @property
+    def draws(self) -> int:
+        """Return 2 where labels are dropped: the time and the coin."""
+        return 2 if self.label_dropout else 1
+
+    def parametrization(self) -> Parametrization:
+        """Return the denoiser's scalings."""
+        return EDM(self.sigma_data)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw log-normal times; r = 0."""
+        t = grids.lognormal_time(tau if self.draws == 1 else tau[:, 0], self.mean, self.std)
+        return TimePair(t, 0.0 * t, t)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the denoising error."""
+        cond = batch.cond
+        if self.label_dropout:
+            cond = drop_labels(cond, batch.tau[:, 1] < NormalDist().inv_cdf(self.label_dropout))
+        return losses.denoising(
+            self.function(nets["online"]), batch.x0, batch.z, times.t, DISTANCES[self.distance], **cond
+        )
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return the Karras grid of ``steps`` points, followed by 0."""
+        if steps < 2:
+            raise ValueError(f"The ODE sampler needs at least 2 steps, got {steps}.")
+        return (*(float(t) for t in grids.karras_host(steps, self.t_min, self.t_max)[::-1]), 0.0)
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
+        denoiser = self.function(net)
+        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **cond), times[0] * z, times)
+
+    def evaluations(self, steps: int) -> int:
+        """Return two evaluations a step but one for the last: 35 for 18 steps."""
+        return 2 * steps - 1

@@ -1,0 +1,165 @@
+"""Discrete methods with a teacher: consistency distillation, progressive distillation, mid-training."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cmcore import grids, losses, solvers
+from cmcore._arrays import per_sample
+from cmcore.backend import Array, Network, namespace, stop_gradient
+from cmcore.grids import TimePair
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import EDM, Parametrization
+from cmcore.recipes.guidance import teacher_denoiser
+from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, choose
+from cmcore.sampling import Noise
+
+
+@dataclass(frozen=True)
+class ConsistencyDistillation(Recipe):
+    """Consistency distillation (CD): each step of the teacher's ODE must not change the answer."""
+
+    n: int = 18
+    solver: str = "heun"
+    mu: float = 0.0
+    guidance: float = 1.0
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+
+    name = "cd"
+    summary = "With a teacher: the steadiest way to one or two steps; unbiased with any distance."
+    citation = "song2023"
+    teachers = ("edm",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose(STEPS, self.solver, "solver")
+        grids.karras_host(self.n, self.t_min, self.t_max)
+
+    @property
+    def keep_target(self) -> bool:
+        """Whether mu > 0; the authors' CIFAR-10 configuration uses mu = 0."""
+        return self.mu > 0
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the constant N and mu."""
+        return grids.Fixed(self.n, self.mu)(step, total)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw neighbours of the grid."""
+        return grids.uniform_pair(tau, scalars["n"], self.t_min, self.t_max)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the consistency loss along a step of the teacher's ODE."""
+        return losses.consistency(
+            self.function(nets["online"]),
+            self.function(nets["target"]),
+            batch.x0,
+            batch.z,
+            times.t,
+            times.r,
+            denoiser=teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance),
+            step=STEPS[self.solver],
+            distance=DISTANCES[self.distance],
+            **batch.cond,
+        )
+
+
+@dataclass(frozen=True)
+class ProgressiveDistillation(Recipe):
+    """Progressive distillation: a sampler of N steps learns to do what one of 2 N steps does, until N = 1.
+
+    The target network is the teacher of the stage; it must start from the teacher's weights, as `cmcore train` sees to.
+    """
+
+    weighting: str = "truncated_snr"
+    start: int = 64
+    optimizer: Optimizer = Optimizer("adam", lr=5e-5, clip=1.0)
+
+    name = "pd"
+    summary = "The predecessor of cd, as a baseline: halves the teacher's steps stage by stage."
+    citation = "salimans2022"
+    teachers = ("edm",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grids.Halving(self.start)
+
+    @property
+    def keep_target(self) -> bool:
+        """Return True: the target is the stage's teacher."""
+        return True
+
+    def parametrization(self) -> Parametrization:
+        """Return the denoiser's scalings: the student is a denoiser that one Euler step is enough for."""
+        return EDM(self.sigma_data)
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the student's number of steps, and when the teacher is replaced."""
+        return grids.Halving(self.start)(step, total)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw neighbours of the grid of N steps, N + 1 points."""
+        return grids.uniform_pair(tau, scalars["n"] + 1, self.t_min, self.t_max)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the distance to the denoiser's value whose one step ends where the target's two steps do."""
+        x_t = batch.x0 + per_sample(times.t, batch.x0) * batch.z
+        student, teacher = self.function(nets["online"]), self.function(nets["target"])
+        half = grids.karras_midpoint(times.t, times.r)
+        x_r = solvers.solve(solvers.euler, lambda x, t: teacher(x, t, **batch.cond), x_t, (times.t, half, times.r))
+        goal = x_t - per_sample(times.t / times.gap, x_t) * (x_t - x_r)
+        return DISTANCES[self.distance](student(x_t, times.t, **batch.cond), stop_gradient(goal))
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return the Karras grid of ``steps`` steps down to t_min."""
+        if steps < 1:
+            raise ValueError(f"Sampling needs at least one step, got {steps}.")
+        return tuple(float(t) for t in grids.karras_host(steps + 1, self.t_min, self.t_max)[::-1])
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Follow the ODE with Euler's method (DDIM)."""
+        denoiser = self.function(net)
+        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **cond), times[0] * z, times)
+
+
+@dataclass(frozen=True)
+class MidTraining(Recipe):
+    """Consistency mid-training (CMT): every point of the teacher's trajectories is taken to its end.
+
+    The trajectories start at t_max in noise and take ``steps`` Heun steps of the Karras grid. What comes out is a start for
+    `ect` (``--init``), better than a score model's weights.
+    """
+
+    steps: int = 8
+    guidance: float = 1.0
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+
+    name = "cmt"
+    summary = "With a teacher: a warm start for ect, by regression on whole trajectories."
+    citation = "hu2025"
+    teachers = ("edm",)
+
+    def parametrization(self) -> Parametrization:
+        """Return EDM's scalings, those of `ect`."""
+        return EDM(self.sigma_data)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Start at t_max, end at t_min; nothing is drawn."""
+        t = 0.0 * tau + self.t_max
+        return TimePair(t, 0.0 * tau + self.t_min, t - self.t_min)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the distance, averaged over the points of the trajectory, of f there to the trajectory's end."""
+        xp, x = namespace(batch.z), self.t_max * batch.z
+        teacher = teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance)
+        grid = grids.karras_host(self.steps + 1, self.t_min, self.t_max)[::-1]
+        points: list[Array] = [x]
+        end = solvers.solve(solvers.heun, teacher, x, [float(t) for t in grid], lambda i, y: points.append(y))
+        # All points in one evaluation: (steps * B, ...), the points of one time after those of another.
+        cond = {name: xp.concat([value] * self.steps, axis=0) for name, value in batch.cond.items()}
+        t = xp.concat([0.0 * times.t + float(t) for t in grid[:-1]], axis=0)
+        answers = self.function(nets["online"])(stop_gradient(xp.concat(points[:-1], axis=0)), t, **cond)
+        each = DISTANCES[self.distance](answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
+        return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)

@@ -1,0 +1,187 @@
+"""What all methods share: a declaration of what is trained, at which times, and what is minimised."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from cmcore import distances, grids, sampling, solvers, weightings
+from cmcore.backend import Array, Network, namespace
+from cmcore.grids import TimePair
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import Boundary, ConsistencyFunction, Parametrization
+from cmcore.paths import VE, Path
+from cmcore.sampling import Noise
+
+Nets = Mapping[str, Network]
+"""The networks of a train step: "online", "target" and, for distillation, "teacher"."""
+
+DISTANCES: dict[str, distances.Distance] = {
+    "l1": distances.l1,
+    "squared_l2": distances.squared_l2,
+    "pseudo_huber": distances.PseudoHuber(),
+    "norm": distances.PseudoHuber(1e-8),
+}
+WEIGHTINGS: dict[str, weightings.Weighting] = {
+    "uniform": weightings.uniform,
+    "snr": weightings.snr,
+    "snr_plus_one": weightings.snr_plus_one,
+    "truncated_snr": weightings.truncated_snr,
+    "karras": weightings.karras,
+    "inverse_gap": weightings.inverse_gap,
+}
+STEPS: dict[str, solvers.Step] = {"euler": solvers.euler, "heun": solvers.heun}
+
+
+class Batch(NamedTuple):
+    """What a train step is given besides networks and times.
+
+    ``x0``, ``z`` are (B, ...), data and standard normal noise; ``tau`` the recipe's random numbers, (B,) or (B, draws);
+    ``scalars`` the curriculum's values, each (); ``cond`` what the networks are conditioned on, by argument name.
+    """
+
+    x0: Array
+    z: Array
+    tau: Array
+    scalars: Mapping[str, Array]
+    cond: Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Recipe(ABC):
+    """What all methods share: the data's standard deviation, the range of times, distance, weighting and optimiser.
+
+    ``learned_weight`` multiplies each sample's loss L by ``e^w`` and subtracts w, a function of the time that the network
+    learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
+    """
+
+    sigma_data: float = 0.5
+    t_min: float = grids.T_MIN
+    t_max: float = grids.T_MAX
+    distance: str = "squared_l2"
+    weighting: str = "uniform"
+    learned_weight: bool = False
+    optimizer: Optimizer = Optimizer()
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    citation: ClassVar[str]
+    tau: ClassVar[Literal["uniform", "normal"]] = "uniform"
+    teachers: ClassVar[tuple[str, ...]] = ()
+    """The recipes that a teacher may have been trained with; none: the method takes no teacher."""
+    needs_jvp: ClassVar[bool] = False
+    """Whether the loss takes a Jacobian-vector product of the network."""
+    default_steps: ClassVar[int] = 1
+    """How many steps a sampler takes where nothing else is asked for."""
+    two_times: ClassVar[bool] = False
+    """Whether the network is told, besides the time of its input, a second one: where to go (``c_end``)."""
+
+    def __post_init__(self) -> None:
+        choose(DISTANCES, self.distance, "distance")
+        choose(WEIGHTINGS, self.weighting, "weighting")
+        if not self.sigma_data > 0:
+            raise ValueError(f"sigma_data, the data's standard deviation, must be positive, got {self.sigma_data}.")
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether the method distils a teacher."""
+        return bool(self.teachers)
+
+    @property
+    def draws(self) -> int:
+        """How many random numbers, of the kind `tau`, each sample of a batch needs."""
+        return 1
+
+    @property
+    def keep_target(self) -> bool:
+        """Whether the target is an averaged copy of the network rather than the network itself."""
+        return False
+
+    def parametrization(self) -> Parametrization:
+        """Return the scalings under which the trained network is used."""
+        return Boundary(self.sigma_data, self.t_min)
+
+    def function(self, net: Network) -> ConsistencyFunction:
+        """Return the network as the function this recipe trains: a consistency function, or EDM's denoiser."""
+        return ConsistencyFunction(net, self.parametrization())
+
+    @property
+    def path(self) -> Path:
+        """Return the path whose points and times the network is given."""
+        return VE()
+
+    @property
+    def family(self) -> str:
+        """Return the kind of network: the weights of one recipe can start another of the same family."""
+        return "edm"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """Return, as plain data, what makes the network's output a function to the data or a flow map."""
+        scalings = self.parametrization()
+        return {"kind": type(scalings).__name__, **asdict(scalings)}  # type: ignore[call-overload]
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the values that change during training (N, mu, stage) at a step of a run of ``total`` steps."""
+        return {}
+
+    def scalars(self, step: int, total: int) -> dict[str, float]:
+        """Return all that a train step must be told at a step: the curriculum's values and the optimiser's."""
+        return self.curriculum(step, total) | self.optimizer.scalars(step, total)
+
+    @abstractmethod
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Turn random numbers, (B,) or (B, draws), into the batch's times; the field `tau` names their law."""
+
+    @abstractmethod
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the unweighted loss of each sample, (B,)."""
+
+    def loss(
+        self, nets: Nets, x0: Array, z: Array, tau: Array, scalars: Mapping[str, Array], cond: Mapping[str, Array]
+    ) -> Array:
+        """Return the weighted loss of each sample, (B,); the argument of `cmcore.backend.Backend.trainer`."""
+        times = self.pair(tau, scalars)
+        value = self.per_sample(nets, Batch(x0, z, tau, scalars, cond), times)
+        value = WEIGHTINGS[self.weighting](times, self.sigma_data) * value
+        if not self.learned_weight:
+            return value
+        w = nets["online"].log_weight(*self.time_inputs(times))  # type: ignore[attr-defined]
+        return namespace(w).exp(w) * value - w
+
+    def time_inputs(self, times: TimePair) -> tuple[Array, ...]:
+        """Return the network's time inputs, c_noise and, with `two_times`, c_end, for a batch's times."""
+        return (self.parametrization().scalings(times.t).c_noise,)
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return the default times of a sampler with that many steps: down from t_max on a Karras grid.
+
+        The last of several is sigma_data, where signal and noise are equally strong: below it there is little left to
+        mend, and above it an evaluation undoes more than it mends.
+        """
+        return down_to(steps, self.sigma_data, self.t_max)
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Turn standard normal z into samples by way of the given decreasing times."""
+        return sampling.multistep(self.function(net), z, times, noise, self.t_min, **cond)
+
+    def evaluations(self, steps: int) -> int:
+        """Return the number of network evaluations (NFE) that a sampler with that many steps makes."""
+        return steps
+
+
+def down_to(steps: int, last: float, t_max: float) -> tuple[float, ...]:
+    """Return the Karras grid of ``steps`` points from t_max down to ``last``; for one step, t_max alone."""
+    if steps < 1:
+        raise ValueError(f"Sampling needs at least one step, got {steps}.")
+    if steps == 1:
+        return (t_max,)
+    return tuple(float(t) for t in grids.karras_host(steps, last, t_max)[::-1])
+
+
+def choose(table: Mapping[str, Any], choice: str, what: str) -> None:
+    """Raise `ValueError` unless the table has the choice."""
+    if choice not in table:
+        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(table)}.")

@@ -1,0 +1,217 @@
+"""Discrete methods without a teacher: two noise levels of the same data and the same noise must give the same answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cmcore import grids, losses, oracles, sampling, solvers
+from cmcore._arrays import per_sample
+from cmcore.backend import Array, Network, namespace
+from cmcore.grids import TimePair
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import EDM, Parametrization
+from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe, choose, down_to
+from cmcore.sampling import Noise
+
+
+class _Training(Recipe):
+    """What the methods without a teacher share: the loss of algorithm 3."""
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the consistency loss between two noise levels of the same data and noise."""
+        f, f_target = self.function(nets["online"]), self.function(nets["target"])
+        distance = DISTANCES[self.distance]
+        return losses.consistency(f, f_target, batch.x0, batch.z, times.t, times.r, distance=distance, **batch.cond)
+
+
+@dataclass(frozen=True)
+class ConsistencyTraining(_Training):
+    """Consistency training (CT): from data alone, on a grid that grows finer."""
+
+    s0: int = 2
+    s1: int = 150
+    mu0: float = 0.9
+    schedule: str = "adaptive"
+    convention: Literal["paper", "code"] = "paper"
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+
+    name = "ct"
+    summary = "The paper's training without a teacher; prefer ect unless you are reproducing the paper."
+    citation = "song2023"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        choose({"fixed": 0, "progressive": 0, "adaptive": 0}, self.schedule, "schedule")
+        self._curriculum()
+
+    @property
+    def keep_target(self) -> bool:
+        """Whether mu0 > 0."""
+        return self.mu0 > 0
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return N(k) and mu(k)."""
+        return self._curriculum()(step, total)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw neighbours of the grid of N(k) points."""
+        return grids.uniform_pair(tau, scalars["n"], self.t_min, self.t_max)
+
+    def _curriculum(self) -> grids.Fixed | grids.Progressive:
+        if self.schedule == "fixed":
+            return grids.Fixed(self.s1, self.mu0)
+        return grids.Progressive(self.s0, self.s1, self.mu0, self.schedule == "adaptive", self.convention)
+
+
+@dataclass(frozen=True)
+class ImprovedConsistencyTraining(_Training):
+    """Improved consistency training (iCT): no target network, a doubling grid, log-normal times, pseudo-Huber distance.
+
+    The robust distance biases what is learned where the answer is uncertain; ``distance="squared_l2"`` does not.
+    """
+
+    distance: str = "pseudo_huber"
+    weighting: str = "inverse_gap"
+    s0: int = 10
+    s1: int = 1280
+    mean: float = -1.1
+    std: float = 2.0
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.99993)
+
+    name = "ict"
+    summary = "The strongest training from nothing with forward evaluations alone; long runs and large batches."
+    citation = "song2024"
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return N(k)."""
+        return grids.Doubling(self.s0, self.s1)(step, total)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw neighbours of the grid, near the middle of the log-normal law more often."""
+        return grids.lognormal_index_pair(tau, scalars["n"], self.s1 + 1, self.mean, self.std, self.t_min, self.t_max)
+
+
+@dataclass(frozen=True)
+class EasyConsistencyTuning(_Training):
+    """ECT: from denoising (r = 0) to consistency (r near t), stage by stage; no grid and no target network.
+
+    ``k = 0`` is the paper's constant map from t to r. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage
+    does (0.001).
+    """
+
+    distance: str = "norm"
+    weighting: str = "inverse_gap"
+    mean: float = -1.1
+    std: float = 2.0
+    q: float = 2.0
+    k: float = 8.0
+    b: float = 1.0
+    stages: int = 8
+    min_gap: float = 0.0
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.9999)
+
+    name = "ect"
+    summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
+    citation = "geng2024"
+    tau = "normal"
+
+    def parametrization(self) -> Parametrization:
+        """Return EDM's scalings: ECT's boundary is at t = 0."""
+        return EDM(self.sigma_data)
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the stage."""
+        return grids.Stages(self.stages)(step, total)
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw log-normal t and map it to r by the stage's rule."""
+        t = grids.lognormal_time(tau, self.mean, self.std)
+        return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Multistep sampling with noise of standard deviation t, for f ends at t = 0 here."""
+        return sampling.multistep(self.function(net), z, times, noise, 0.0, **cond)
+
+
+@dataclass(frozen=True)
+class StableConsistencyTuning(EasyConsistencyTuning):
+    """SCT: ECT whose second point comes from the mean of the data given the first, over the batch, not from one datum.
+
+    With the whole data set as the batch this is distillation of the empirical law's exact score.
+    """
+
+    name = "sct-vr"
+    summary = "ect with a target of less variance: for small data sets, where a batch is a good part of the data."
+    citation = "wang2024"
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the consistency loss along an Euler step of the batch's own probability-flow ODE."""
+        return losses.consistency(
+            self.function(nets["online"]),
+            self.function(nets["target"]),
+            batch.x0,
+            batch.z,
+            times.t,
+            times.r,
+            denoiser=lambda x, t: oracles.posterior_mean(batch.x0, x, t),
+            step=solvers.euler,
+            distance=DISTANCES[self.distance],
+            **batch.cond,
+        )
+
+
+@dataclass(frozen=True)
+class TruncatedConsistencyModel(EasyConsistencyTuning):
+    """TCM's second stage: only times above ``transition`` are learned; below it, the first stage's network answers.
+
+    The first stage, an `ect` run, is the teacher, and the weights start from its. A share ``boundary`` of the samples sits
+    at the transition itself, with the weight ``boundary_weight``, and ties the two together.
+    """
+
+    transition: float = 1.0
+    boundary: float = 0.25
+    boundary_weight: float = 0.1
+    stage: int = 9
+    optimizer: Optimizer = Optimizer("radam", lr=5e-5, ema=0.9999)
+
+    name = "tcm"
+    summary = "After ect, with its run as the teacher: spends the network on large times alone; for one step."
+    citation = "lee2024"
+    tau = "uniform"
+    teachers = ("ect",)
+
+    @property
+    def draws(self) -> int:
+        """Return 2: the time and whether it is the transition."""
+        return 2
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the constant stage."""
+        return {"stage": float(self.stage)}
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw heavy-tailed times above the transition, or the transition."""
+        t = grids.heavy_tailed_time(tau[:, 0], self.transition, self.t_max)
+        t = namespace(t).where(self._at_boundary(tau), 0.0 * t + self.transition, t)
+        return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the consistency loss, whose target below the transition is the first stage's."""
+        online, first = self.function(nets["online"]), self.function(nets["teacher"])
+        xp = namespace(batch.x0)
+
+        def target(x: Array, r: Array, **cond: Any) -> Array:
+            return xp.where(per_sample(r < self.transition, x), first(x, r, **cond), online(x, r, **cond))
+
+        distance = DISTANCES[self.distance]
+        loss = losses.consistency(online, target, batch.x0, batch.z, times.t, times.r, distance=distance, **batch.cond)
+        return xp.where(self._at_boundary(batch.tau), self.boundary_weight * loss, loss)
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return a Karras grid from t_max down to the transition, below which the network was not trained."""
+        return down_to(steps, max(self.sigma_data, self.transition), self.t_max)
+
+    def _at_boundary(self, tau: Array) -> Array:
+        return tau[:, 1] < self.boundary

@@ -1,0 +1,87 @@
+"""Stochastic methods: part of the noise is removed more than a step needs and replaced by fresh noise, which is passed in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from cmcore._arrays import check_same, check_state
+from cmcore.backend import Array
+from cmcore.paths import Denoiser
+from cmcore.solvers.loop import Memory, Solver, interval
+from cmcore.solvers.onestep import euler, heun
+
+Noise = Callable[[int], Array]
+"""``noise(i)``: fresh standard normal numbers, shaped like x; each i is asked for at most once."""
+
+
+@dataclass(frozen=True)
+class Ancestral(Solver):
+    """Euler's method with ancestral sampling: a step leads below r, and noise takes the samples back up to r.
+
+    The variance of the noise is ``r^2 (t^2 - r^2) / t^2``, DDPM's posterior (Song et al. 2021, section 4); ``eta`` scales its
+    standard deviation, and 0 is `euler`. Times must decrease. ``noise(i)`` is asked for at step i, never for one to time 0.
+    """
+
+    noise: Noise
+    eta: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.eta >= 0 and math.isfinite(self.eta)):
+            raise ValueError(f"eta must be a finite number of at least 0, got {self.eta}.")
+
+    def step(
+        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """Take step i."""
+        t, r = _falling(times, i)
+        fresh = min(1.0, self.eta * math.sqrt(1 - (r / t) ** 2))
+        x = euler(denoiser, x, t, r * math.sqrt(1 - fresh**2))
+        return _add(x, r * fresh, self.noise, i), memory
+
+
+@dataclass(frozen=True)
+class Churn(Solver):
+    """EDM's stochastic sampler: before each step of `heun` noise is added (Karras et al. 2022, algorithm 2).
+
+    At times in [s_tmin, s_tmax] it takes the samples from t to ``t (1 + gamma)``, gamma being s_churn over the number of steps,
+    but at most ``sqrt(2) - 1``. Its standard deviation is s_noise times what that needs. Times must decrease; ``noise(i)`` is
+    asked for at step i if any is added there. ``s_churn=0`` is `heun`.
+    """
+
+    noise: Noise
+    s_churn: float = 40.0
+    s_tmin: float = 0.0
+    s_tmax: float = math.inf
+    s_noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not (self.s_churn >= 0 and self.s_noise >= 0):
+            raise ValueError(f"s_churn and s_noise must be at least 0, got {self.s_churn} and {self.s_noise}.")
+
+    def step(
+        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Array, Memory]:
+        """Take step i."""
+        t, r = _falling(times, i)
+        gamma = min(self.s_churn / (len(times) - 1), math.sqrt(2) - 1) if self.s_tmin <= t <= self.s_tmax else 0.0
+        x = _add(x, self.s_noise * t * math.sqrt(gamma * (2 + gamma)), self.noise, i)
+        return heun(denoiser, x, t * (1 + gamma), r), memory
+
+
+def _falling(times: Sequence[float], i: int) -> tuple[float, float]:
+    t, r = interval(times, i)
+    if r >= t:
+        raise ValueError(f"The times of a stochastic solver must decrease, got a step from {t} to {r}.")
+    return t, r
+
+
+def _add(x: Array, std: float, noise: Noise, i: int) -> Array:
+    """Add noise of a standard deviation; where that is 0 none is drawn."""
+    if std == 0:
+        return x
+    check_state(x)
+    fresh = noise(i)
+    check_same(x, fresh, "x and the noise")
+    return x + std * fresh
