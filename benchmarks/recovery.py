@@ -120,7 +120,9 @@ def options(name: str, law: str, as_published: bool) -> dict[str, Any]:
     return chosen | ({} if as_published else UNBIASED.get(name, {}))
 
 
-def recover(backend: Backend, name: str, law: str, steps: int, as_published: bool = False, seed: int = 0) -> tuple[float, float]:
+def recover(
+    backend: Backend, name: str, law: str, steps: int, as_published: bool = False, seed: int = 0
+) -> tuple[float, float]:
     """Return the root-mean-square error of the one-step map and the share of samples above 0."""
     recipe, net = train(backend, name, law, steps, as_published, seed)
     z, x = one_step(backend, recipe, net)

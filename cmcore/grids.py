@@ -114,6 +114,11 @@ def lognormal_index_pair(
     return _neighbours(_below(xp.sum(xp.astype(below, u.dtype), axis=1), n), n, t_min, t_max, RHO)
 
 
+def uniform(normal: Array) -> Array:
+    """Return standard normal numbers' distribution function, uniform in (0, 1): for what happens with a probability."""
+    return check_real(normal, "normal").exp(log_cdf(normal))
+
+
 def logistic_time(normal: Array, mean: float = 0.0, std: float = 1.0) -> Array:
     """Return ``sigmoid(mean + std * normal)``, in (0, 1): logit-normal times of the straight path (Esser et al. 2024)."""
     return 1.0 / (1.0 + check_real(normal, "normal").exp(-(mean + std * normal)))
@@ -130,11 +135,9 @@ def heavy_tailed_time(
     _check_range(t_min, t_max, RHO)
     xp = check_real(u, "u")
     table = from_host(_student_quantiles(math.log(t_min), math.log(t_max), mean, scale, df), like=u)
-    position = u * (_TABLE - 1)
-    index = xp.minimum(xp.floor(position), xp.full_like(position, _TABLE - 2.0))
-    low = xp.astype(index, xp.int32)
-    left, right = xp.take(table, low, axis=0), xp.take(table, low + 1, axis=0)
-    return xp.exp(left + (position - index) * (right - left))
+    distance = xp.abs(xp.expand_dims(u * (_TABLE - 1), axis=1) - from_host(np.arange(float(_TABLE)), like=u))
+    hats = xp.maximum(1.0 - distance, xp.zeros_like(distance))
+    return xp.exp(xp.sum(hats * table, axis=1))
 
 
 def lognormal_time(normal: Array, mean: float = -1.2, std: float = 1.2) -> Array:

@@ -10,8 +10,8 @@ from scipy.integrate import solve_ivp
 from scipy.special import log_ndtr, ndtr
 
 import cmcore as cm
-from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated
 from cmcore._normal import log_cdf
+from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated
 
 B = 8
 EXAMPLES = settings(max_examples=4)

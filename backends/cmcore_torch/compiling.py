@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable
 from functools import cache, wraps
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -18,10 +19,22 @@ def compiled_or_eager(f: Callable[..., Any]) -> Callable[..., Any]:
 def compile_lazily(f: Callable[..., Any]) -> Callable[..., Any]:
     """Return f under `torch.compile`, compiled at its first call; f itself where this torch cannot compile."""
     try:
-        return torch.compile(f, dynamic=False)
+        return torch.compile(_with_own_code(f), dynamic=False)
     except RuntimeError as unsupported:
         _say_eager(unsupported)
         return f
+
+
+def _with_own_code(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Return f as a function that shares no code object with any other.
+
+    torch counts compilations by code object and runs eagerly from the ninth on: nine trainers of one process would do.
+    """
+    if not isinstance(f, FunctionType):
+        return f
+    own = FunctionType(f.__code__.replace(), f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    own.__kwdefaults__ = f.__kwdefaults__
+    return own
 
 
 def eager_where_compiling_fails(fast: Callable[..., Any], eager: Callable[..., Any]) -> Callable[..., Any]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from cmcore import grids, losses, solvers
@@ -55,7 +54,7 @@ class Denoiser(Recipe):
         """Return the denoising error."""
         cond = batch.cond
         if self.label_dropout:
-            cond = drop_labels(cond, batch.tau[:, 1] < NormalDist().inv_cdf(self.label_dropout))
+            cond = drop_labels(cond, grids.uniform(batch.tau[:, 1]) < self.label_dropout)
         return losses.denoising(
             self.function(nets["online"]), batch.x0, batch.z, times.t, DISTANCES[self.distance], **cond
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 from typing import Any
 
 from cmcore import distances, grids, sampling, solvers, tangents, weightings
@@ -101,13 +100,13 @@ class MeanFlow(_StraightFlowMap):
         xp = namespace(tau)
         a, b = (grids.logistic_time(tau[:, i], self.mean, self.std) for i in (0, 1))
         t = xp.maximum(a, b)
-        s = xp.where(tau[:, 2] < _quantile(self.different), xp.minimum(a, b), t)
+        s = xp.where(grids.uniform(tau[:, 2]) < self.different, xp.minimum(a, b), t)
         return TimePair(t, s, t - s)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the adaptively weighted squared error of the identity."""
         xp, flow_map = namespace(times.t), self.function(nets["online"])
-        cond = drop_labels(batch.cond, batch.tau[:, 3] < _quantile(self.label_dropout))
+        cond = drop_labels(batch.cond, grids.uniform(batch.tau[:, 3]) < self.label_dropout)
         x_t = PATH.perturb(batch.x0, batch.z, times.t)
         v = self._velocity(flow_map, batch, x_t, times.t)
         u, along = tangents.exact(
@@ -408,8 +407,3 @@ def mean_velocity_by(flow_map: AverageVelocity, x: Array, times: TimePair, split
     second = flow_map.velocity(x_middle, middle, times.r, **cond)
     share = per_sample(split, x)
     return share * first + (1.0 - share) * second
-
-
-def _quantile(share: float) -> float:
-    """Return the number below which a standard normal number lies with this probability."""
-    return NormalDist().inv_cdf(share) if 0 < share < 1 else (-1 if share <= 0 else 1) * float("inf")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from cmcore import grids, losses, oracles, sampling, solvers
 from cmcore._arrays import per_sample
@@ -115,7 +115,7 @@ class EasyConsistencyTuning(_Training):
     name = "ect"
     summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
     citation = "geng2024"
-    tau = "normal"
+    tau: ClassVar[Literal["uniform", "normal"]] = "normal"
 
     def parametrization(self) -> Parametrization:
         """Return EDM's scalings: ECT's boundary is at t = 0."""
@@ -179,7 +179,7 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     name = "tcm"
     summary = "After ect, with its run as the teacher: spends the network on large times alone; for one step."
     citation = "lee2024"
-    tau = "uniform"
+    tau: ClassVar[Literal["uniform", "normal"]] = "uniform"
     teachers = ("ect",)
 
     @property

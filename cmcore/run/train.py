@@ -124,8 +124,7 @@ def _first_weights(
 ) -> Mapping[str, np.ndarray] | None:
     if init:
         return _fitted(init.weights, plan.architecture, seed)
-    same = teacher and teacher.recipe.family == plan.recipe.family
-    if same and continues(teacher.architecture, plan.architecture):
+    if teacher and teacher.recipe.family == plan.recipe.family and continues(teacher.architecture, plan.architecture):
         progress.note("The network starts from the teacher's weights (give --init to start from others).")
         return _fitted(teacher.weights, plan.architecture, seed)
     return None

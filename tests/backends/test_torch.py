@@ -355,6 +355,20 @@ def test_the_first_failing_compilation_makes_it_eager_and_says_so_once(monkeypat
     assert len(attempts) == 2
 
 
+def test_the_ninth_function_of_one_definition_is_compiled_too(monkeypatch):
+    """torch gives up after eight compilations of one code object."""
+    real, seen = torch.compile, []
+
+    def spy(graph, inputs):
+        seen.append(1)
+        return graph
+
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend=spy, **options))
+    for i in range(12):
+        assert float(BACKEND.compile(lambda x, i=i: x + i)(torch.tensor(1.0))) == 1.0 + i
+    assert len(seen) == 12
+
+
 def test_where_torch_cannot_compile_at_all_it_is_eager(monkeypatch):
     def unsupported(f, **_):
         raise RuntimeError("torch.compile is not supported on this platform")
