@@ -11,7 +11,7 @@ changes them. A recipe holds no state and no network.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal
 
@@ -242,7 +242,7 @@ class Training(_Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _choose({"fixed": 0, "progressive": 0, "adaptive": 0}, self.schedule, "schedule")
+        _choose(("fixed", "progressive", "adaptive"), self.schedule, "schedule")
         self._curriculum()
 
     @property
@@ -318,13 +318,13 @@ def get(name: str, **options: Any) -> Recipe:
     if name not in _RECIPES:
         raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
     recipe = _RECIPES[name]()
-    inner = {f.name for f in fields(Optimizer)} - {"algorithm"}
+    inner = {f.name for f in fields(Optimizer)}
     outer = {f.name for f in fields(recipe)}
-    if unknown := sorted(options.keys() - inner - outer - {"algorithm"}):
-        known = ", ".join(sorted((inner | outer | {"algorithm"}) - {"optimizer"}))
+    if unknown := sorted(options.keys() - inner - outer):
+        known = ", ".join(sorted((inner | outer) - {"optimizer"}))
         raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {known}.")
     optimizer = options.pop("optimizer", recipe.optimizer)
-    optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner | {"algorithm"}})
+    optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner})
     return replace(recipe, optimizer=optimizer, **options)
 
 
@@ -333,9 +333,9 @@ def cite(name: str) -> str:
     return BIBTEX[get(name).citation]
 
 
-def _choose(table: Mapping[str, Any], choice: str, what: str) -> None:
-    if choice not in table:
-        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(table)}.")
+def _choose(known: Collection[str], choice: str, what: str) -> None:
+    if choice not in known:
+        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(known)}.")
 
 
 BIBTEX = {
