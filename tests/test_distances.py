@@ -40,6 +40,7 @@ def test_elementwise_pseudo_huber_is_the_other_form(lib, dtype):
     x, y = lib.asarray(X, dtype), lib.asarray(Y, dtype)
     got = distances.ElementwisePseudoHuber(0.3)(x, y)
     close(lib, got, (np.sqrt((X - Y) ** 2 + 0.09) - 0.3).mean((1, 2)), dtype)
+    assert distances.ElementwisePseudoHuber() == distances.ElementwisePseudoHuber(0.03)
 
 
 @pytest.mark.parametrize("distance", [distances.PseudoHuber(0.03), distances.ElementwisePseudoHuber(0.03)])

@@ -59,6 +59,17 @@ def test_karras_grid_without_companion_has_the_default_backend_and_dtype(lib):
 
 
 @dtypes
+def test_every_grid_takes_its_own_range_and_exponent(lib, dtype):
+    ends, n = (0.1, 10.0, 3.0), 6
+    grid = (0.1 ** (1 / 3) + np.arange(n) / (n - 1) * (10 ** (1 / 3) - 0.1 ** (1 / 3))) ** 3
+    close(lib, grids.karras(n, *ends, like=lib.asarray([0.0], dtype)), grid, dtype)
+    close(lib, grids.karras_time(lib.asarray(np.arange(float(n)), dtype), n, *ends), grid, dtype)
+    pair = grids.uniform_pair(lib.asarray((np.arange(n - 1) + 0.5) / (n - 1), dtype), n, *ends)
+    close(lib, pair.r, grid[:-1], dtype)
+    close(lib, pair.t, grid[1:], dtype)
+
+
+@dtypes
 def test_time_at_an_index_agrees_with_the_grid_and_is_exact_at_its_ends(lib, dtype):
     index = lib.asarray(np.arange(18.0), dtype)
     close(lib, grids.karras_time(index, 18), grids.karras_host(18), dtype)
@@ -163,6 +174,16 @@ def test_progressive_curriculum_has_the_published_sizes():
     assert {k: curriculum(k, 800_000)["n"] for k in steps} == steps
 
 
+def test_progressive_curriculum_from_another_size():
+    # By hand: at 3/32 of training the root is that of 64. A start of 2, whose square is its double, would not tell.
+    sizes = {0: 5, 3: 8, 16: 16, 32: 21}
+    assert {k: grids.Progressive(5, 20)(k, 32)["n"] for k in sizes} == sizes
+
+
+def test_progressive_curriculum_of_one_interval():
+    assert [grids.Progressive(1, 1)(k, 10)["n"] for k in (0, 5, 10)] == [2, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("s1", "mu0", "total", "step", "n", "mu_code"),
     [
@@ -207,15 +228,28 @@ def test_doubling_curriculum_has_the_published_sizes():
     sizes = [grids.Doubling()(50_000 * i, 400_000)["n"] for i in range(8)]
     assert sizes == [11, 21, 41, 81, 161, 321, 641, 1281]
     assert grids.Doubling()(49_999, 400_000)["n"] == 11
+    assert grids.Doubling()(400_000, 400_000)["n"] == 1281
+
+
+def test_doubling_curriculum_rounds_as_printed():
+    # floor(1279 / 10) = 127 intervals' worth of doublings: K' = floor(8000 / (log2(127) + 1)) = 1001.
+    assert [grids.Doubling(10, 1279)(k, 8000)["n"] for k in (1000, 1001)] == [11, 21]
+
+
+def test_doubling_curriculum_of_a_run_shorter_than_its_doublings():
+    assert [grids.Doubling()(k, 3)["n"] for k in range(4)] == [11, 21, 41, 81]
 
 
 def test_stages_are_equally_long():
-    stages = [grids.Stages(4)(k, 100)["stage"] for k in range(100)]
-    assert np.bincount(np.array(stages, int)).tolist() == [25] * 4
-    assert stages == sorted(stages)
+    assert [grids.Stages(4)(k, 100)["stage"] for k in range(100)] == [*[0] * 25, *[1] * 25, *[2] * 25, *[3] * 25]
+
+
+def test_there_are_eight_stages_unless_told_otherwise():
+    assert grids.Stages()(999, 1000) == {"stage": 7.0}
 
 
 def test_fixed_curriculum_does_not_depend_on_the_step():
+    assert grids.Fixed()(7, 100) == {"n": 18.0, "target_decay": 0.0}
     assert grids.Fixed(40, 0.95)(7, 100) == {"n": 40.0, "target_decay": 0.95}
 
 
@@ -225,6 +259,7 @@ def test_fixed_curriculum_does_not_depend_on_the_step():
         lambda: grids.karras_host(1),
         lambda: grids.karras_host(18, 0.0),
         lambda: grids.karras_host(18, 80.0, 0.002),
+        lambda: grids.karras_host(18, 80.0, 80.0),
         lambda: grids.karras_host(18, rho=0.0),
         lambda: grids.karras_host(18, math.nan),
         lambda: grids.karras_time(np.array([1.0]), 18, t_max=math.inf),

@@ -44,6 +44,7 @@ def test_edm_keeps_the_variances_it_promises(lib, dtype):
 def test_trigflow_scalings(lib, dtype):
     t = np.array([0.0, 0.3, 1.2])
     c = TrigFlow(0.7).scalings(lib.asarray(t, dtype))
+    assert TrigFlow() == TrigFlow(0.5)
     for got, value in zip(c, (np.cos(t), -0.7 * np.sin(t), np.full(3, 1 / 0.7), t), strict=True):
         close(lib, got, value, dtype)
 

@@ -31,6 +31,10 @@ def test_perturbed_points(lib, dtype, path):
     close(lib, got, a * X0 + b * Z, dtype)
 
 
+def test_the_noise_has_the_datas_deviation_on_trigflows_path_and_one_elsewhere():
+    assert [path.noise_std for path in (*PATHS, paths.TrigFlow())] == [1.0, 0.7, 1.0, 0.5]
+
+
 @each_path
 @dtypes
 def test_coefficients_have_the_derivatives_they_claim(lib, dtype, path):
@@ -61,6 +65,29 @@ def test_gaussian_data_have_the_known_score_and_velocity(lib, dtype, path):
     x, t, d = lib.asarray(X0, dtype), lib.asarray(T, dtype), lib.asarray(denoised, dtype)
     close(lib, path.score(x, t, d), -(X0 - centre) / variance, dtype, scale=10.0)
     np.testing.assert_allclose(lib.to_numpy(path.velocity(x, t, d)), velocity, atol=5e-6, rtol=5e-6)
+
+
+@dtypes
+def test_a_path_of_ones_own_has_all_conversions(lib, dtype):
+    # On the library's three paths a' b - b' a is -1, so that dividing by it and multiplying by it are the same.
+    class Fading(paths.Path):
+        def a(self, t):
+            return 1 / (1 + t)
+
+        def b(self, t):
+            return t**2
+
+        def da(self, t):
+            return -1 / (1 + t) ** 2
+
+        def db(self, t):
+            return 2 * t
+
+    x, t, denoised = lib.asarray(X0, dtype), lib.asarray(T, dtype), lib.asarray(Z, dtype)
+    a, b, da, db = 1 / (1 + T)[:, None], T[:, None] ** 2, -1 / (1 + T)[:, None] ** 2, 2 * T[:, None]
+    velocity = da * Z + db * (X0 - a * Z) / b
+    close(lib, Fading().velocity(x, t, denoised), velocity, dtype, scale=100.0)
+    close(lib, Fading().denoiser_from_velocity(x, t, lib.asarray(velocity, dtype)), Z, dtype, scale=100.0)
 
 
 @dtypes

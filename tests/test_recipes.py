@@ -65,6 +65,8 @@ def test_papers_settings():
     assert (cd.n, cd.solver, cd.mu, cd.needs_teacher, cd.optimizer.lr) == (18, "heun", 0.0, True, 4e-4)
     assert (ct.s0, ct.s1, ct.mu0, ct.schedule, ct.convention) == (2, 150, 0.9, "adaptive", "paper")
     assert (ect.mean, ect.std, ect.q, ect.k, ect.b, ect.optimizer.lr) == (-1.1, 2.0, 2.0, 8.0, 1.0, 1e-4)
+    assert ect.stages == 8
+    assert not any(recipe.needs_teacher for recipe in (edm, ct, ect))
     assert (edm.mean, edm.std, edm.weighting) == (-1.2, 1.2, "karras")
     assert {r.optimizer.algorithm for r in (cd, ct, ect)} == {"radam"}
     for recipe in (cd, ct):
@@ -79,6 +81,7 @@ def test_the_target_network_is_kept_where_it_has_an_average():
     assert not recipes.get("cd").keep_target
     assert recipes.get("cd", mu=0.95).keep_target
     assert not recipes.get("ect").keep_target
+    assert not recipes.get("edm").keep_target
 
 
 def test_options_change_fields_and_the_optimisers():
@@ -96,8 +99,12 @@ def test_an_unknown_name_is_a_sentence():
 
 
 def test_an_unknown_option_is_a_sentence():
-    with pytest.raises(ValueError, match=r"'cd' has no option 'sigma'; its options are .*\bn\b.*solver.*\.$"):
+    with pytest.raises(ValueError, match=r"'cd' has no option 'sigma'; its options are .*\.$") as caught:
         recipes.get("cd", sigma=0.5)
+    listed = str(caught.value).removesuffix(".").partition("options are ")[2].split(", ")
+    assert listed == sorted(listed)
+    assert {"n", "solver", "sigma_data", "algorithm", "lr"} <= set(listed)
+    assert "optimizer" not in listed
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,9 @@ def test_an_unknown_option_is_a_sentence():
         ("ct", {"s0": 200}, "s0"),
         ("cd", {"n": 1}, "at least 2 points"),
         ("cd", {"t_min": 90.0}, "t_min"),
+        ("cd", {"t_max": 0.001}, "t_max"),
         ("ect", {"sigma_data": -1.0}, "sigma_data"),
+        ("ect", {"sigma_data": 0.0}, "sigma_data"),
         ("ect", {"sigma_data": float("nan")}, "sigma_data"),
         ("ect", {"lr": 0.0}, "learning rate"),
         ("ect", {"algorithm": "sgd"}, "Unknown optimiser 'sgd'"),
@@ -127,6 +136,32 @@ def test_edm_loss_is_the_weighted_denoising_error():
     denoised = ConsistencyFunction(net, EDM(0.5))(X0 + t[:, None] * Z, t)
     expected = (t**2 + 0.25) / (0.5 * t) ** 2 * ((denoised - X0) ** 2).mean(1)
     np.testing.assert_allclose(recipe.loss(NETS, X0, Z, NORMAL, {}, {}), expected, rtol=1e-12)
+
+
+def test_edm_by_other_options():
+    recipe, t = recipes.get("edm", mean=-0.5, std=2.0, distance="l1", weighting="uniform"), np.exp(-0.5 + 2.0 * NORMAL)
+    pair = recipe.pair(NORMAL, {})
+    np.testing.assert_allclose(pair.t, t, rtol=1e-14)
+    assert np.array_equal(pair.r, np.zeros(4))
+    assert np.array_equal(pair.gap, pair.t)
+    denoised = ConsistencyFunction(net, EDM(0.5))(X0 + t[:, None] * Z, t)
+    np.testing.assert_allclose(recipe.loss(NETS, X0, Z, NORMAL, {}, {}), np.abs(denoised - X0).mean(1), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", ["cd", "ct"])
+def test_a_recipe_keeps_to_its_range_of_times(name):
+    recipe = recipes.get(name, t_min=0.01, t_max=50.0)
+    assert recipe.parametrization() == Boundary(0.5, 0.01)
+    pair, expected = recipe.pair(UNIFORM, {"n": 6.0}), grids.uniform_pair(UNIFORM, 6.0, 0.01, 50.0)
+    assert np.array_equal(pair.t, expected.t)
+    assert np.array_equal(pair.r, expected.r)
+
+
+def test_ect_pair_by_other_options():
+    pair = recipes.get("ect", mean=0.2, std=0.7, q=4.0, k=3.0, b=2.0).pair(NORMAL, {"stage": 1.0})
+    t = np.exp(0.2 + 0.7 * NORMAL)
+    np.testing.assert_allclose(pair.t, t, rtol=1e-14)
+    np.testing.assert_allclose(pair.gap, t * (1 + 3 / (1 + np.exp(2 * t))) / 16, rtol=1e-12)
 
 
 @pytest.mark.parametrize("solver", ["euler", "heun"])
@@ -191,11 +226,13 @@ def test_scalars_are_the_curriculums_and_the_optimisers():
     assert recipes.get("ct").scalars(100, 1000) == (
         grids.Progressive()(100, 1000) | Optimizer(lr=4e-4).scalars(100, 1000)
     )
-    assert recipes.get("ct", schedule="fixed", s1=40, mu0=0.5).scalars(100, 1000)["n"] == 40
+    fixed = recipes.get("ct", schedule="fixed", s1=40, mu0=0.5).scalars(100, 1000)
+    assert (fixed["n"], fixed["target_decay"]) == (40, 0.5)
     assert recipes.get("ct", schedule="progressive").scalars(900, 1000)["target_decay"] == 0.9
     assert recipes.get("ct", convention="code").scalars(0, 1000)["target_decay"] == pytest.approx(0.81)
     assert recipes.get("ect", stages=4).scalars(999, 1000)["stage"] == 3
-    assert recipes.get("cd", n=40).scalars(0, 10)["n"] == 40
+    cd = recipes.get("cd", n=40, mu=0.95, decay=True).scalars(5, 10)
+    assert (cd["n"], cd["target_decay"], cd["lr"]) == (40, 0.95, pytest.approx(2e-4))
 
 
 def test_edm_samples_by_heuns_method_in_35_evaluations():
@@ -214,9 +251,20 @@ def test_edm_samples_by_heuns_method_in_35_evaluations():
     np.testing.assert_allclose(got, expected, rtol=1e-12)
 
 
-@pytest.mark.parametrize(("name", "floor"), [("cd", 0.002), ("ct", 0.002), ("ect", 0.0)])
+@pytest.mark.parametrize("name", ["cd", "ct", "ect"])
+def test_a_consistency_samplers_times_end_at_the_datas_deviation(name):
+    expected = grids.karras_host(4, 0.4, 60.0)[::-1]
+    np.testing.assert_allclose(recipes.get(name, sigma_data=0.4, t_max=60.0).times(4), expected, rtol=1e-14)
+
+
+def test_edms_times_end_at_zero_after_t_min():
+    expected = [*grids.karras_host(4, 0.01, 60.0)[::-1], 0.0]
+    np.testing.assert_allclose(recipes.get("edm", t_min=0.01, t_max=60.0).times(4), expected, rtol=1e-14)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("cd", 0.1), ("ct", 0.1), ("ect", 0.0)])
 def test_consistency_recipes_sample_in_a_few_evaluations(name, floor):
-    recipe, points = recipes.get(name), []
+    recipe, points = recipes.get(name, t_min=0.1), []
 
     def seen(x, c_noise):
         points.append((x, c_noise))
@@ -262,5 +310,6 @@ def test_tables_hold_the_functions_of_their_names():
     for name in ("l1", "squared_l2"):
         assert recipes.DISTANCES[name] is getattr(distances, name)
     assert recipes.DISTANCES["pseudo_huber"] == distances.PseudoHuber()
+    assert recipes.DISTANCES["norm"] == distances.PseudoHuber(1e-8)
     assert recipes.STEPS == {"euler": solvers.euler, "heun": solvers.heun}
     assert cm.recipes is recipes

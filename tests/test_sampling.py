@@ -78,16 +78,25 @@ def test_the_function_sees_these_points_and_times(lib, dtype):
     z = lib.asarray([[1.0], [-2.0]], dtype)
     noises = [lib.asarray([[0.5], [0.25]], dtype), lib.asarray([[-1.0], [3.0]], dtype)]
     got = []
-    x = sampling.multistep(f, z, (80.0, 2.0, 0.5), noises.__getitem__, 0.1, lambda i, y: got.append((i, y)), label="7")
+    x = sampling.multistep(f, z, (40.0, 2.0, 0.5), noises.__getitem__, 0.1, lambda i, y: got.append((i, y)), label="7")
 
-    points = [80 * np.array([[1.0], [-2.0]])]
+    points = [40 * np.array([[1.0], [-2.0]])]
     for noise, t in zip(noises, (2.0, 0.5), strict=True):
         points.append(0.5 * points[-1] + math.sqrt(t**2 - 0.01) * lib.to_numpy(noise))
-    assert [(t, label) for _, t, label in seen] == [(80.0, "7"), (2.0, "7"), (0.5, "7")]
+    assert [(t, label) for _, t, label in seen] == [(40.0, "7"), (2.0, "7"), (0.5, "7")]
     for (point, _, _), expected in zip(seen, points, strict=True):
         np.testing.assert_allclose(point, expected, rtol=1e-6)
     assert [i for i, _ in got] == [0, 1, 2]
+    for (_, answer), point in zip(got, points, strict=True):
+        np.testing.assert_allclose(lib.to_numpy(answer), 0.5 * point, rtol=1e-6)
     assert got[-1][1] is x
+
+
+def test_the_noise_is_that_above_the_papers_t_min_unless_told_otherwise():
+    x = sampling.multistep(
+        lambda x, t: 0.0 * x if t == 80.0 else x, np.ones((1, 1)), (80.0, 0.003), lambda i: np.ones((1, 1))
+    )
+    assert x[0, 0] == pytest.approx(math.sqrt(0.003**2 - 0.002**2), rel=1e-12)
 
 
 def test_an_image_gets_the_same_noise_in_any_batch():
@@ -103,6 +112,7 @@ def test_an_image_gets_the_same_noise_in_any_batch():
 def test_seed_image_and_draw_each_change_the_noise():
     noises = [sampling.seeded_noise(s, [i], (4,), d) for s in (0, 1) for i in (0, 1) for d in (0, 1)]
     assert len({n.tobytes() for n in noises}) == 8
+    assert np.array_equal(sampling.seeded_noise(1, [1], (4,)), sampling.seeded_noise(1, [1], (4,), draw=0))
 
 
 def test_seeded_noise_is_standard_normal():

@@ -182,6 +182,11 @@ def test_solve_tells_its_callback_each_point():
     assert last is seen[-1][1]
 
 
+def test_two_times_are_one_step():
+    x, denoiser = np.array([[0.5]]), gaussian_denoiser(0.0, 0.5)
+    assert np.array_equal(solvers.solve(solvers.heun, denoiser, x, [3.0, 2.0]), solvers.heun(denoiser, x, 3.0, 2.0))
+
+
 @pytest.mark.parametrize("times", [[], [80.0]])
 def test_solving_needs_a_start_and_an_end(times):
     with pytest.raises(ValueError, match="at least two times"):

@@ -61,13 +61,13 @@ def get(name: str, **options: Any) -> Recipe:
     if name not in _RECIPES:
         raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
     recipe = _RECIPES[name]()
-    inner = {f.name for f in fields(Optimizer)} - {"algorithm"}
+    inner = {f.name for f in fields(Optimizer)}
     outer = {f.name for f in fields(recipe)}
-    if unknown := sorted(options.keys() - inner - outer - {"algorithm"}):
-        known = ", ".join(sorted((inner | outer | {"algorithm"}) - {"optimizer"}))
+    if unknown := sorted(options.keys() - inner - outer):
+        known = ", ".join(sorted((inner | outer) - {"optimizer"}))
         raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {known}.")
     optimizer = options.pop("optimizer", recipe.optimizer)
-    optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner | {"algorithm"}})
+    optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner})
     return replace(recipe, optimizer=optimizer, **options)
 
 

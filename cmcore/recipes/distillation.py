@@ -158,8 +158,15 @@ class MidTraining(Recipe):
         points: list[Array] = [x]
         end = solvers.solve(solvers.heun, teacher, x, [float(t) for t in grid], lambda i, y: points.append(y))
         # All points in one evaluation: (steps * B, ...), the points of one time after those of another.
-        cond = {name: xp.concat([value] * self.steps, axis=0) for name, value in batch.cond.items()}
+        cond = {name: _repeated(value, self.steps, like=x) for name, value in batch.cond.items()}
         t = xp.concat([0.0 * times.t + float(t) for t in grid[:-1]], axis=0)
         answers = self.function(nets["online"])(stop_gradient(xp.concat(points[:-1], axis=0)), t, **cond)
         each = DISTANCES[self.distance](answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
         return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)
+
+
+def _repeated(value: Any, times: int, like: Array) -> Any:
+    """Return a condition that has a value for each sample that many times over; any other as it is."""
+    if getattr(value, "shape", ())[:1] != like.shape[:1]:
+        return value
+    return namespace(like).concat([value] * times, axis=0)

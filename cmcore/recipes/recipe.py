@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -181,7 +181,7 @@ def down_to(steps: int, last: float, t_max: float) -> tuple[float, ...]:
     return tuple(float(t) for t in grids.karras_host(steps, last, t_max)[::-1])
 
 
-def choose(table: Mapping[str, Any], choice: str, what: str) -> None:
-    """Raise `ValueError` unless the table has the choice."""
-    if choice not in table:
-        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(table)}.")
+def choose(known: Collection[str], choice: str, what: str) -> None:
+    """Raise `ValueError` unless the choice is known."""
+    if choice not in known:
+        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(known)}.")

@@ -43,7 +43,7 @@ class ConsistencyTraining(_Training):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose({"fixed": 0, "progressive": 0, "adaptive": 0}, self.schedule, "schedule")
+        choose(("fixed", "progressive", "adaptive"), self.schedule, "schedule")
         self._curriculum()
 
     @property

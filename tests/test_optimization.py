@@ -1,0 +1,60 @@
+"""The schedules of the learning rate and of the average's decay, number by number, and settings that cannot be."""
+
+import pytest
+
+from cmcore.optimization import Optimizer
+
+
+def rates(optimizer, steps, total):
+    return [optimizer.scalars(step, total)["lr"] for step in steps]
+
+
+def test_the_rate_is_constant_unless_told_otherwise():
+    assert rates(Optimizer(lr=0.25), (0, 1, 99, 200), 100) == [0.25] * 4
+
+
+def test_the_rate_rises_linearly_from_the_first_step():
+    assert rates(Optimizer(lr=0.5, warmup=4), range(7), 100) == [0.125, 0.25, 0.375, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_the_rate_falls_along_half_a_cosine_after_the_warm_up():
+    # 1/2 (1 + cos(pi u)) at u = 0, 1/3, 1/2, 2/3, 1 is 1, 3/4, 1/2, 1/4, 0; beyond the run's end it stays at 0.
+    got = rates(Optimizer(lr=2.0, warmup=4, decay=True), (0, 3, 4, 6, 7, 8, 10, 15), 10)
+    assert got == pytest.approx([0.5, 2.0, 2.0, 1.5, 1.0, 0.5, 0.0, 0.0], abs=1e-15)
+    assert rates(Optimizer(lr=2.0, decay=True), (0, 2, 3, 6), 6) == pytest.approx([2.0, 1.5, 1.0, 0.0], abs=1e-15)
+
+
+def test_a_run_that_ends_with_its_warm_up_still_has_a_rate():
+    # Nothing is left to fall over: the step after the warm-up is the end.
+    assert rates(Optimizer(lr=1.0, warmup=4, decay=True), (3, 4, 5), 4) == pytest.approx([1.0, 1.0, 0.0], abs=1e-15)
+
+
+def test_the_average_is_short_at_first():
+    decays = [Optimizer(ema=0.9).scalars(step, 1000)["ema_decay"] for step in (0, 5, 80, 1000)]
+    assert decays == pytest.approx([0.1, 0.4, 0.9, 0.9], rel=1e-15)
+    assert Optimizer(ema=0.0).scalars(100, 1000)["ema_decay"] == 0.0
+
+
+def test_the_values_are_these_two():
+    assert Optimizer().scalars(0, 1).keys() == {"lr", "ema_decay"}
+
+
+def test_the_settings_unless_told_otherwise():
+    usual = Optimizer("radam", 1e-3, (0.9, 0.999), 1e-8, weight_decay=0.0, warmup=0, decay=False, clip=0.0, ema=0.999)
+    assert Optimizer() == usual
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"algorithm": "sgd"}, "Unknown optimiser 'sgd'; choose one of radam, adam, adamw."),
+        ({"lr": 0.0}, "learning rate must be positive, got 0.0"),
+        ({"lr": float("nan")}, "learning rate must be positive, got nan"),
+        ({"ema": 1.0}, r"must be in \[0, 1\), got 1.0"),
+        ({"ema": -0.1}, r"must be in \[0, 1\), got -0.1"),
+        ({"weight_decay": 0.1}, "Weight decay belongs to adamw, not to radam"),
+    ],
+)
+def test_settings_that_cannot_be_are_a_sentence(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        Optimizer(**settings)
