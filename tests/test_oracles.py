@@ -291,6 +291,14 @@ def test_samples_have_the_laws_moments(lib, name):
     np.testing.assert_allclose(np.cov(flat, rowvar=False).reshape(d, d), slopes, atol=10 * scale**2 / np.sqrt(n))
 
 
+def test_a_law_on_the_line_is_sampled_coordinate_by_coordinate(lib):
+    z, u = np.array([[0.5, -1.0], [2.0, 0.0]]), np.array([[0.1, 0.79], [0.81, 0.99]])
+    got = Mixture([0.8, 0.2], [-1.0, 1.0], [0.1, 0.3]).sample(lib.asarray(z), lib.asarray(u))
+    np.testing.assert_allclose(lib.to_numpy(got), [[-0.95, -1.1], [1.6, 1.0]], rtol=1e-6)
+    with pytest.raises(ValueError, match="u must have shape"):
+        Mixture([0.8, 0.2], [-1.0, 1.0], 0.1).sample(lib.asarray(z), lib.asarray(u[:, 0]))
+
+
 def test_log_cdf_is_accurate_in_both_tails(lib):
     left, right = -np.geomspace(1e-12, 1e6, 400), np.geomspace(1e-12, 6.0, 200)
     np.testing.assert_allclose(lib.to_numpy(log_cdf(lib.asarray(left))), log_ndtr(left), rtol=1e-14)

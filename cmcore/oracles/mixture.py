@@ -91,7 +91,11 @@ class Mixture(Oracle):
         u is shaped like z for a law on the line, and (B,) for one of samples.
         """
         xp = check_state(u, "u")
-        rows, choice = self._blocks(z, u, "u")
+        expected = tuple(z.shape) if self._event is None else tuple(z.shape[:1])
+        if tuple(u.shape) != expected:
+            raise ValueError(f"u must have shape {expected} for z of shape {tuple(z.shape)}, got {tuple(u.shape)}.")
+        rows, _ = self._blocks(z, 0.0)
+        choice = xp.reshape(u, (rows.shape[0], 1, 1))
         ends = np.cumsum(np.exp(self._log_weights), axis=0)
         ends[-1] = 1.0
         starts = np.concatenate([np.zeros((1, 1)), ends[:-1]])
