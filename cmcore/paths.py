@@ -207,4 +207,4 @@ def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Arr
 
 def rebased(function: Denoiser, source: Path, target: Path) -> Denoiser:
     """Return a function to the data (a denoiser, a consistency function) of one path as that of another path's points."""
-    return lambda x, t: function(*converted(x, t, target, source))
+    return lambda x, t, **cond: function(*converted(x, t, target, source), **cond)
