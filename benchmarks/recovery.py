@@ -31,6 +31,7 @@ STD = {"gaussian": math.sqrt(0.5**2 + 0.2**2), "mixture": math.sqrt(0.1**2 + 1.0
 """Root mean squares: the scale that the networks' inputs are brought to."""
 
 UNBIASED: dict[str, dict[str, Any]] = {
+    "ct": {"mu0": 0.0, "weighting": "inverse_gap", "s1": 1280},
     "ict": {"distance": "squared_l2"},
     "ect": {"distance": "squared_l2"},
     "sct-vr": {"distance": "squared_l2"},
