@@ -12,11 +12,18 @@ from cmcore.grids import TimePair
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, TrigFlow
 
 
-def net(x, c_noise):
-    return 0.3 * x + c_noise[:, None]
+class Net:
+    def __call__(self, x, c_noise, c_end=None):
+        return 0.3 * x + c_noise[:, None] if c_end is None else 0.3 * x + (c_noise * c_end)[:, None]
+
+    def log_weight(self, c_noise, c_end=None):
+        return 0.1 * c_noise
 
 
-def results(x, t):
+net = Net()
+
+
+def results(x, t, differentiable=False):
     """All public functions of arrays, by name, for x (3, 2) and t (3,); t lies in (0, 1)."""
     denoiser, f = gaussian_denoiser(0.1, 0.5), ConsistencyFunction(net, Boundary())
     out = {"karras": grids.karras(5, like=x), "karras_time": grids.karras_time(t, 5.0)}
@@ -54,11 +61,14 @@ def results(x, t):
         name = type(law).__name__
         out |= {f"{name}.score": law.score(x, t), f"{name}.denoiser": law.denoiser(x, t)}
         out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
+    xp = cm.namespace(x)
     for name in recipes.names():
         recipe = recipes.get(name)
         scalars = {key: grids.karras(2, like=x)[0] * 0.0 + value for key, value in recipe.scalars(500, 1000).items()}
         nets = {"online": net, "target": net, "teacher": net}
-        out[f"{name}.loss"] = recipe.loss(nets, x, x, t, scalars, {})
+        tau = t if recipe.draws == 1 else xp.stack([t] * recipe.draws, axis=1)
+        if differentiable or not recipe.needs_jvp:
+            out[f"{name}.loss"] = recipe.loss(nets, x, x, tau, scalars, {})
         out[f"{name}.sample"] = recipe.sample(net, x, recipe.times(2), lambda i: x)
     return out
 
@@ -66,7 +76,7 @@ def results(x, t):
 @dtypes
 def test_dtype_is_kept(lib, dtype):
     x, t = lib.asarray(np.linspace(-1, 1, 6).reshape(3, 2), dtype), lib.asarray([0.2, 0.5, 0.8], dtype)
-    for name, value in results(x, t).items():
+    for name, value in results(x, t, lib.backend.trainable).items():
         assert value.dtype == x.dtype, name
         assert np.isfinite(lib.to_numpy(value)).all(), name
 

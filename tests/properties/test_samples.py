@@ -10,16 +10,30 @@ from cmcore import distances, losses, recipes, solvers
 NAMES = ("denoising", "training", "distillation-euler", "distillation-heun", *recipes.names())
 
 
+class Net:
+    """A network that mixes the coordinates of a sample, but not samples."""
+
+    def __init__(self, xp):
+        self.xp = xp
+
+    def __call__(self, x, c_noise, c_end=None):
+        out = self.xp.sin(x) * (1.0 + c_noise[:, None]) + 0.3 * self.xp.mean(x, axis=1, keepdims=True)
+        return out if c_end is None else out + 0.1 * c_end[:, None]
+
+    def log_weight(self, c_noise, c_end=None):
+        return 0.1 * c_noise
+
+
 def per_sample_loss(lib, name, x0, z, tau):
-    """The loss of each sample as float64 on the host; the networks mix coordinates, but not samples."""
-    xp = lib.xp
+    """The loss of each sample as float64 on the host."""
+    recipe = recipes.get(name) if name in recipes.names() else None
+    if recipe and recipe.needs_jvp and not lib.backend.trainable:
+        pytest.skip("the loss takes a derivative, which this library has none of")
+    if recipe and recipe.draws > 1:
+        tau = np.stack([tau ** (i + 1) for i in range(recipe.draws)], axis=1)
     x0, z, tau = (lib.asarray(v, "float64") for v in (x0, z, tau))
-
-    def net(x, c_noise):
-        return xp.sin(x) * (1.0 + c_noise[:, None]) + 0.3 * xp.mean(x, axis=1, keepdims=True)
-
-    if name in recipes.names():
-        recipe = recipes.get(name)
+    net = Net(lib.xp)
+    if recipe:
         scalars = {key: lib.asarray(value, "float64") for key, value in recipe.scalars(500, 1000).items()}
         nets = {"online": net, "target": net, "teacher": net}
         return lib.to_numpy(recipe.loss(nets, x0, z, tau, scalars, {}))
@@ -49,7 +63,8 @@ def test_permuting_the_batch_permutes_the_losses(lib, name, seed, order):
     np.testing.assert_allclose(permuted, loss[order], rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# sct-vr takes its target from the whole batch.
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "sct-vr"])
 @settings(max_examples=4)
 @given(seed=st.integers(0, 10**6), changed=st.integers(0, 4))
 def test_a_sample_does_not_see_its_neighbours(lib, name, seed, changed):
@@ -61,4 +76,5 @@ def test_a_sample_does_not_see_its_neighbours(lib, name, seed, changed):
         new = per_sample_loss(lib, name, *other)
         untouched = np.arange(5) != changed
         np.testing.assert_allclose(new[untouched], loss[untouched], rtol=1e-9)
-        assert which == 2 or new[changed] != loss[changed]
+        # cmt starts in pure noise, without data.
+        assert which == 2 or (name, which) == ("cmt", 0) or new[changed] != loss[changed]
