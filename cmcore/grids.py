@@ -32,7 +32,7 @@ class TimePair(NamedTuple):
 
 def karras_host(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> np.ndarray:
     """Return the increasing Karras grid, (n,) float64 on the host, its end points exact (Karras et al. 2022, eq. 5)."""
-    _check_range(t_min, t_max, rho)
+    check_range(t_min, t_max, rho)
     if n < 2:
         raise ValueError(f"A grid needs at least 2 points, got {n}.")
     ramp = np.linspace(0.0, 1.0, n)
@@ -54,7 +54,7 @@ def karras_time(index: Array, n: Array | float, t_min: float = T_MIN, t_max: flo
 
     Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
     """
-    _check_range(t_min, t_max, rho)
+    check_range(t_min, t_max, rho)
     xp = check_real(index, "index")
     low, high = t_min ** (1 / rho), t_max ** (1 / rho)
     t = (low + index / (n - 1) * (high - low)) ** rho
@@ -132,7 +132,7 @@ def heavy_tailed_time(
     ``u``, (B,), is uniform in [0, 1); ``df`` are the law's degrees of freedom. The quantiles between the points of a table
     are linear in ln t.
     """
-    _check_range(t_min, t_max, RHO)
+    check_range(t_min, t_max, RHO)
     xp = check_real(u, "u")
     table = from_host(_student_quantiles(math.log(t_min), math.log(t_max), mean, scale, df), like=u)
     distance = xp.abs(xp.expand_dims(u * (_TABLE - 1), axis=1) - from_host(np.arange(float(_TABLE)), like=u))
@@ -284,7 +284,8 @@ def _below(index: Array, n: Array | float) -> Array:
     return xp.minimum(index, xp.zeros_like(index) + (n - 2))
 
 
-def _check_range(t_min: float, t_max: float, rho: float) -> None:
+def check_range(t_min: float, t_max: float, rho: float = RHO) -> None:
+    """Raise `ValueError` unless ``0 < t_min < t_max < inf`` and rho is positive."""
     if not 0 < t_min < t_max < math.inf:
         raise ValueError(f"The times must satisfy 0 < t_min < t_max, got t_min={t_min}, t_max={t_max}.")
     if not rho > 0:

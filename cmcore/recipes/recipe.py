@@ -81,6 +81,7 @@ class Recipe(ABC):
     def __post_init__(self) -> None:
         choose(DISTANCES, self.distance, "distance")
         choose(WEIGHTINGS, self.weighting, "weighting")
+        grids.check_range(self.t_min, self.t_max)
         if not self.sigma_data > 0:
             raise ValueError(f"sigma_data, the data's standard deviation, must be positive, got {self.sigma_data}.")
 

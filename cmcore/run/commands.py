@@ -53,8 +53,11 @@ def train(args: Namespace) -> None:
         config = replace(config, backend=backends_of.use(device=config.device).name)
     config, _ = training.settle(config)
     data = _load_data(config)
-    training.train(config, data, out=folder.path, resume=resume, progress=terminal_progress())
-    print(f"The model is in {folder.model}. To sample: cmcore sample {folder.path} --out samples.png", file=sys.stderr)
+    model = training.train(config, data, out=folder.path, resume=resume, progress=terminal_progress())
+    kind = "png" if model.data.images else "npz"
+    print(
+        f"The model is in {folder.model}. To sample: cmcore sample {folder.path} --out samples.{kind}", file=sys.stderr
+    )
 
 
 def sample(args: Namespace) -> None:

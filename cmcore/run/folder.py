@@ -21,6 +21,11 @@ from cmcore.run.checkpoint import MODEL
 from cmcore.run.config import Config, Plan, differing, option, plan_from_json
 from cmcore.run.files import atomic_write
 
+try:
+    import fcntl
+except ModuleNotFoundError:
+    fcntl = None  # type: ignore[assignment]
+
 FORMAT = 1
 
 
@@ -107,6 +112,17 @@ class RunFolder:
             return Config(**record["settings"]), plan_from_json(record["plan"]), dict(record["versions"])
         except (KeyError, ValueError, TypeError, AttributeError) as unfit:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep other processes from training in the folder meanwhile; `Error` if one does. A killed holder lets go."""
+        with (self.path / ".lock").open("w") as lock:
+            try:
+                if fcntl:  # Windows has none
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise Error(f"Another process is training in {self.path}; wait until it ends, or stop it.") from None
+            yield
 
     def clean(self) -> None:
         """Remove what an interrupted write left behind."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,8 @@ class Sampler:
             raise ValueError("Give the number of steps or the times, not both.")
         recipe, shape = self.model.recipe, self.model.data.shape
         times = recipe.times(default_steps(self.model) if steps is None else steps) if times is None else tuple(times)
+        if any(a <= b for a, b in pairwise(times)):
+            raise ValueError(f"The sampling times must decrease, got {list(times)}.")
         numbers = self._labels(n, labels)
         size = min(n, self.batch)
         net = self._network(math.ceil(n / size) * len(times))

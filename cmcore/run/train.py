@@ -69,22 +69,8 @@ def train(
     if folder is None:
         raise ValueError("There is nothing to resume without the folder of a run.")
     check_same_settings(folder, config)
-    _, plan, versions = folder.read()
-    if plan.data.fingerprint != fingerprint(data):
-        raise Error(f"The data is not what the run in {folder.path} was trained on; resuming needs the same data.")
-    folder.clean()
-    state = load_state(folder.state)
-    if state is None:
-        raise Error(
-            f"The run in {folder.path} has lost its training state; start a new one from its weights with --init."
-        )
-    if versions != (now := describe_versions(backend)):
-        progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
-    if state[0] >= config.steps and _finished(folder, config):
-        raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
-    copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
-    progress.note(f"Going on after step {state[0]:,}.")
-    return _Run(config, plan, data, backend, folder, copy, progress).resume(*state)
+    with folder.held():
+        return _train_on(config, data, backend, folder, progress)
 
 
 def settle(config: Config) -> tuple[Config, Backend]:
@@ -113,6 +99,25 @@ def _train_anew(
     plan = make_plan(config, data, guide, origin)
     run = _Run(config, plan, data, backend, folder, guide, progress)
     return run.start(_first_weights(plan, origin, guide, config.seed, progress))
+
+
+def _train_on(config: Config, data: Dataset, backend: Backend, folder: RunFolder, progress: Progress) -> Model:
+    _, plan, versions = folder.read()
+    if plan.data.fingerprint != fingerprint(data):
+        raise Error(f"The data is not what the run in {folder.path} was trained on; resuming needs the same data.")
+    folder.clean()
+    state = load_state(folder.state)
+    if state is None:
+        raise Error(
+            f"The run in {folder.path} has lost its training state; start a new one from its weights with --init."
+        )
+    if versions != (now := describe_versions(backend)):
+        progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
+    if state[0] >= config.steps and _finished(folder, config):
+        raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
+    copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
+    progress.note(f"Going on after step {state[0]:,}.")
+    return _Run(config, plan, data, backend, folder, copy, progress).resume(*state)
 
 
 def _load(source: Source | None) -> Model | None:
@@ -171,6 +176,8 @@ class _Run:
                     save_model(self._teacher, self._folder.teacher)
                 self._save(0)
             self._folder, self._log = final, Log(final.log, 0)
+            with final.held():
+                return self._loop(0)
         return self._loop(0)
 
     def resume(self, step: int, state: Mapping[str, np.ndarray], seconds: float) -> Model:

@@ -132,3 +132,9 @@ def test_times_are_searched_for_on_the_training_data():
 def test_times_are_not_searched_for_where_there_are_none():
     with pytest.raises(cm.Error, match="'edm' does not use"):
         search_times(make_model(recipe="edm"), make_data(), 2, n=20, backend=cm.load("numpy"))
+
+
+@pytest.mark.parametrize("recipe", ["edm", "ct"])
+def test_times_must_decrease(recipe):
+    with pytest.raises(ValueError, match="must decrease"):
+        generate(make_model(recipe), 2, times=(1.0, 80.0), backend=cm.load(CHOSEN[0]))

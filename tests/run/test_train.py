@@ -278,3 +278,20 @@ def test_defaults_depend_on_the_data():
     }
     assert list(kinds.values()) == ["ResidualMLP", "ResidualConv", "ResidualMLP"]
     assert fingerprint(DATA) == fingerprint(make_data()) != fingerprint(make_data(seed=1))
+
+
+@needs_training
+def test_a_run_under_way_is_not_resumed_by_another_process(tmp_path):
+    config = make_config(FIRST, save_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        train(config, DATA, out=tmp_path / "run", progress=Notes(interrupt_after=5))
+    with RunFolder(tmp_path / "run").held(), pytest.raises(cm.Error, match="Another process is training"):
+        train(config, DATA, out=tmp_path / "run", resume=True)
+    assert train(config, DATA, out=tmp_path / "run", resume=True).step == 12
+
+
+@needs_training
+def test_times_that_cannot_be_are_refused_before_anything_is_made(tmp_path):
+    with pytest.raises(ValueError, match="0 < t_min < t_max"):
+        train(make_config(FIRST, recipe="edm", options={"t_min": 100.0}), DATA, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
