@@ -281,7 +281,7 @@ def test_lognormal_pairs_have_the_probabilities_of_their_law(lib):
     pair = grids.lognormal_index_pair(lib.asarray(u, "float64"), lib.asarray(float(n), "float64"), 41)
     t, r = lib.to_numpy(pair.t), lib.to_numpy(pair.r)
     grid = grids.karras_host(n)
-    index = np.searchsorted(grid, t) - 1
+    index = np.abs(grid - t[:, None]).argmin(axis=1) - 1  # the nearest: a library may round a time up
     np.testing.assert_allclose(t, grid[index + 1], rtol=1e-12)
     np.testing.assert_allclose(r, grid[index], rtol=1e-12)
     share = np.bincount(index, minlength=n - 1) / count
