@@ -76,6 +76,14 @@ class TinygradNetwork:
         self.label = Embedding(architecture.classes, embedding) if architecture.classes else None
         self.log_weight = LogWeight(architecture, self.phi)
 
+    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, c_end: Tensor | None = None) -> Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        return self.answer(x, self.embed(x, c_noise, label, c_end))
+
+    def answer(self, x: Tensor, e: Tensor) -> Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
+        raise NotImplementedError
+
     def embed(self, x: Tensor, c_noise: Tensor, label: Tensor | None, c_end: Tensor | None) -> Tensor:
         """Return the embedding e, (B, embedding), of the time inputs and the label."""
         self._check(x, c_noise, label)
@@ -114,9 +122,8 @@ class ResidualMLP(TinygradNetwork):
         self.norm = nn.LayerNorm(width)
         self.head = Linear(width, size)
 
-    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, c_end: Tensor | None = None) -> Tensor:
-        """Return F(x, c_noise, label, c_end), shaped like x."""
-        e = self.embed(x, c_noise, label, c_end)
+    def answer(self, x: Tensor, e: Tensor) -> Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
         h = self.stem(x.flatten(1))
         for block in self.blocks:
             h = block(h, e)
@@ -154,9 +161,8 @@ class ResidualConv(TinygradNetwork):
         self.norm = nn.GroupNorm(groups, width * architecture.multipliers[0])
         self.head = Conv2d(width * architecture.multipliers[0], architecture.shape[0], 3)
 
-    def __call__(self, x: Tensor, c_noise: Tensor, label: Tensor | None = None, c_end: Tensor | None = None) -> Tensor:
-        """Return F(x, c_noise, label, c_end), shaped like x."""
-        e = self.embed(x, c_noise, label, c_end)
+    def answer(self, x: Tensor, e: Tensor) -> Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
         h = self.stem(x)
         skips = []
         for i, level in enumerate(self.down):

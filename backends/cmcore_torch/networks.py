@@ -63,6 +63,20 @@ class TorchNetwork(nn.Module):
         self.label = nn.Embedding(architecture.classes, embedding) if architecture.classes else None
         self.log_weight = LogWeight(architecture, self.phi)
 
+    def forward(
+        self,
+        x: torch.Tensor,
+        c_noise: torch.Tensor,
+        label: torch.Tensor | None = None,
+        c_end: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Return F(x, c_noise, label, c_end), shaped like x."""
+        return self.answer(x, self.embed(x, c_noise, label, c_end))
+
+    def answer(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
+        raise NotImplementedError
+
     def embed(
         self, x: torch.Tensor, c_noise: torch.Tensor, label: torch.Tensor | None, c_end: torch.Tensor | None
     ) -> torch.Tensor:
@@ -104,15 +118,8 @@ class ResidualMLP(TorchNetwork):
         self.norm = LayerNorm(width)
         self.head = nn.Linear(width, size)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        c_noise: torch.Tensor,
-        label: torch.Tensor | None = None,
-        c_end: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return F(x, c_noise, label, c_end), shaped like x."""
-        e = self.embed(x, c_noise, label, c_end)
+    def answer(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
         h = self.stem(x.flatten(1))
         for block in self.blocks:
             h = block(h, e)
@@ -186,15 +193,8 @@ class ResidualConv(TorchNetwork):
         self.norm = GroupNorm(groups, width * architecture.multipliers[0])
         self.head = nn.Conv2d(width * architecture.multipliers[0], architecture.shape[0], 3, padding=1)
 
-    def forward(
-        self,
-        x: torch.Tensor,
-        c_noise: torch.Tensor,
-        label: torch.Tensor | None = None,
-        c_end: torch.Tensor | None = None,
-    ) -> torch.Tensor:
-        """Return F(x, c_noise, label, c_end), shaped like x."""
-        e = self.embed(x, c_noise, label, c_end)
+    def answer(self, x: torch.Tensor, e: torch.Tensor) -> torch.Tensor:
+        """Return F, shaped like x, from x and the embedding e."""
         h = self.stem(x)
         skips = []
         for i, level in enumerate(self.down):
