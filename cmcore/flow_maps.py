@@ -14,6 +14,7 @@ from typing import Any
 
 from cmcore._arrays import Time, as_times, check_state, per_sample
 from cmcore.backend import Array, Network, jvp, namespace
+from cmcore.grids import TimePair
 from cmcore.parametrization import EDM, ConsistencyFunction
 
 FlowMap = Callable[..., Array]
@@ -82,3 +83,16 @@ def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Array, s: Arr
 def semigroup(flow_map: FlowMap, x: Array, t: Array, u: Array, s: Array) -> Array:
     """Return ``X(X(x, t, u), u, s) - X(x, t, s)``: a stop on the way must not change the end."""
     return flow_map(flow_map(x, t, u), u, s) - flow_map(x, t, s)
+
+
+def average_velocity_by(flow_map: AverageVelocity, x: Array, times: TimePair, split: Array, **cond: Any) -> Array:
+    """Return the mean velocity of the way from t to s by the point that divides it in the ratio ``split``, (B,).
+
+    ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
+    """
+    middle = times.t - split * times.gap
+    first = flow_map.velocity(x, times.t, middle, **cond)
+    x_middle = x - per_sample(split * times.gap, x) * first
+    second = flow_map.velocity(x_middle, middle, times.r, **cond)
+    share = per_sample(split, x)
+    return share * first + (1.0 - share) * second

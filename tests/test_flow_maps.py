@@ -5,9 +5,9 @@ import pytest
 
 import cmcore as cm
 from cmcore import flow_maps, paths
+from cmcore.flow_maps import average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.oracles import Along, Gaussian, Mixture
-from cmcore.recipes.flow_maps import mean_velocity_by
 
 pytestmark = pytest.mark.usefixtures("x64")
 X = np.array([[0.3, -0.2], [0.9, 0.1], [-1.1, 0.7]])
@@ -97,10 +97,10 @@ def test_the_mean_flow_identity_at_the_exact_map(trainable):
 
 
 @pytest.mark.parametrize("split", [0.2, 0.5, 0.9])
-def test_the_mean_velocity_by_a_point_between_at_the_exact_map(lib, split):
+def test_the_average_velocity_by_a_point_between_at_the_exact_map(lib, split):
     x, t, s = (lib.asarray(v, "float64") for v in (X, T, S))
     flow_map = flow_maps.AverageVelocity(exact_mean_velocity)
-    got = mean_velocity_by(flow_map, x, TimePair(t, s, t - s), split + 0.0 * t)
+    got = average_velocity_by(flow_map, x, TimePair(t, s, t - s), split + 0.0 * t)
     np.testing.assert_allclose(lib.to_numpy(got), lib.to_numpy(flow_map.velocity(x, t, s)), rtol=1e-10)
 
 

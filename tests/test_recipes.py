@@ -1,6 +1,7 @@
 """The recipes are what their papers say, made of the library's own parts."""
 
-from dataclasses import FrozenInstanceError, dataclass
+import math
+from dataclasses import FrozenInstanceError, dataclass, fields
 
 import numpy as np
 import pytest
@@ -129,6 +130,48 @@ def test_an_unknown_option_is_a_sentence():
 def test_an_option_that_cannot_be_is_a_sentence(name, options, sentence):
     with pytest.raises(ValueError, match=sentence):
         recipes.get(name, **options)
+
+
+OUTSIDE = {
+    **dict.fromkeys(("sigma_data", "std", "b", "transition", "normalize", "c", "bound"), (0.0, -1.0, math.nan)),
+    **dict.fromkeys(("mean", "guidance_mix"), (math.inf, math.nan)),
+    **dict.fromkeys(
+        ("label_dropout", "boundary", "warmup_max", "different", "diagonal", "gamma"), (-0.1, 1.1, math.nan)
+    ),
+    **dict.fromkeys(("mu", "mu0", "min_gap", "split"), (-0.1, 1.0, math.nan)),
+    **dict.fromkeys(("stages", "steps", "reach"), (0, -1)),
+    **dict.fromkeys(("stage", "tangent_warmup"), (-1,)),
+    **dict.fromkeys(
+        ("guidance", "k", "boundary_weight", "denoising_weight", "difference", "power"), (-0.1, math.inf, math.nan)
+    ),
+    "q": (1.0, math.inf, math.nan),
+    "levels": (0, 25),
+    "n": (1, 0),
+    "s0": (0, -3),
+    "s1": (0, 1),
+    "start": (0, 1, 48),
+    "t_min": (-1.0, math.nan),
+    "t_max": (0.0, math.inf, math.nan),
+}
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_no_number_outside_its_limits_is_taken(name):
+    assert not {f.name for f in fields(recipes.get(name))} & {f.name for f in fields(Optimizer)}  # one name, one option
+    kinds = {f.name: type(f.default) for f in fields(recipes.get(name)) if type(f.default) in (int, float)}
+    assert set(kinds) <= set(OUTSIDE)
+    for option, kind in kinds.items():
+        for value in OUTSIDE[option]:
+            with pytest.raises(ValueError, match=r"got .*\."):
+                recipes.get(name, **{option: value})
+        for value in ("1", None, True, *((2.5,) if kind is int else ())):
+            with pytest.raises(TypeError, match=f"{option} must be a .*number, got"):
+                recipes.get(name, **{option: value})
+
+
+def test_numbers_of_numpy_are_numbers():
+    assert recipes.get("ect", stages=np.int64(3), q=np.float32(3)).stages == 3
+    assert recipes.get("sct", normalize=math.inf).normalize == math.inf
 
 
 def test_edm_loss_is_the_weighted_denoising_error():

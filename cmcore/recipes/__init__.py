@@ -14,7 +14,7 @@ from dataclasses import fields, replace
 from typing import Any
 
 from cmcore.optimization import Optimizer
-from cmcore.recipes import continuous, denoising, distillation, flow_maps, training
+from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
 from cmcore.recipes.bibliography import BIBTEX
 from cmcore.recipes.recipe import DISTANCES, STEPS, WEIGHTINGS, Batch, Nets, Recipe
 
@@ -38,10 +38,10 @@ _RECIPES: dict[str, type[Recipe]] = {
         continuous.StabilizedDistillation,
         flow_maps.MeanFlow,
         flow_maps.ImprovedMeanFlow,
-        flow_maps.ProgressiveSelfDistillation,
-        flow_maps.SplitMeanFlow,
-        flow_maps.Shortcut,
-        flow_maps.ConsistencyTrajectoryModel,
+        semigroup.ProgressiveSelfDistillation,
+        semigroup.SplitMeanFlow,
+        semigroup.Shortcut,
+        trajectory.ConsistencyTrajectoryModel,
         flow_maps.AlignYourFlow,
     )
 }

@@ -15,8 +15,8 @@ from cmcore.optimization import Optimizer
 from cmcore.parametrization import TrigFlow
 from cmcore.paths import VE, rebased
 from cmcore.paths import TrigFlow as TrigFlowPath
-from cmcore.recipes.guidance import teacher_denoiser
 from cmcore.recipes.recipe import Batch, Nets, Recipe
+from cmcore.recipes.teacher import Distils, velocity_on
 from cmcore.sampling import Noise
 
 
@@ -70,19 +70,15 @@ class ContinuousTraining(_Continuous):
 
 
 @dataclass(frozen=True)
-class ContinuousDistillation(_Continuous):
+class ContinuousDistillation(Distils, _Continuous):
     """Continuous-time CD."""
-
-    guidance: float = 1.0
 
     name = "cd-continuous"
     summary = "The 2023 paper's continuous limit with a teacher; prefer scd unless you are reproducing the paper."
-    teachers = ("edm",)
 
     def velocity(self, nets: Nets, batch: Batch, x_t: Array, t: Array) -> Array:
         """Return the teacher's ``(x - D(x, t)) / t``."""
-        teacher = teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance)
-        return stop_gradient(VE().velocity(x_t, t, teacher(x_t, t)))
+        return velocity_on(self.path, self.denoiser(nets, batch), x_t, t)
 
 
 @dataclass(frozen=True)
@@ -159,17 +155,12 @@ class StabilizedTraining(Recipe):
 
 
 @dataclass(frozen=True)
-class StabilizedDistillation(StabilizedTraining):
+class StabilizedDistillation(Distils, StabilizedTraining):
     """Simplified, stabilised continuous-time CD (sCD): the tangent along the teacher's ODE."""
-
-    guidance: float = 1.0
 
     name = "scd"
     summary = "Continuous time with a teacher: no discretisation error, and no bias from the normalisation."
-    teachers = ("edm",)
 
     def velocity(self, nets: Nets, batch: Batch, x_t: Array, t: Array) -> Array:
         """Return the teacher's velocity on the TrigFlow path."""
-        teacher = teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance)
-        denoiser = rebased(teacher, VE(), self.path)
-        return stop_gradient(self.path.velocity(x_t, t, denoiser(x_t, t)))
+        return velocity_on(self.path, self.denoiser(nets, batch), x_t, t)

@@ -6,36 +6,40 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore import grids, losses, solvers
+from cmcore import grids, solvers
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Parametrization
-from cmcore.recipes.guidance import teacher_denoiser
+from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, choose
+from cmcore.recipes.teacher import Distils
 from cmcore.sampling import Noise
 
 
 @dataclass(frozen=True)
-class ConsistencyDistillation(Recipe):
+class ConsistencyDistillation(Distils, Discrete):
     """Consistency distillation (CD): each step of the teacher's ODE must not change the answer."""
 
     n: int = 18
     solver: str = "heun"
     mu: float = 0.0
-    guidance: float = 1.0
     optimizer: Optimizer = Optimizer("radam", lr=4e-4)
 
     name = "cd"
     summary = "With a teacher: the steadiest way to one or two steps; unbiased with any distance."
     citation = "song2023"
-    teachers = ("edm",)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         choose(STEPS, self.solver, "solver")
         grids.karras_host(self.n, self.t_min, self.t_max)
+
+    @property
+    def step(self) -> solvers.Step:
+        """Return the solver's step."""
+        return STEPS[self.solver]
 
     @property
     def keep_target(self) -> bool:
@@ -49,21 +53,6 @@ class ConsistencyDistillation(Recipe):
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid."""
         return grids.uniform_pair(tau, scalars["n"], self.t_min, self.t_max)
-
-    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the consistency loss along a step of the teacher's ODE."""
-        return losses.consistency(
-            self.function(nets["online"]),
-            self.function(nets["target"]),
-            batch.x0,
-            batch.z,
-            times.t,
-            times.r,
-            denoiser=teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance),
-            step=STEPS[self.solver],
-            distance=DISTANCES[self.distance],
-            **batch.cond,
-        )
 
 
 @dataclass(frozen=True)
@@ -125,7 +114,7 @@ class ProgressiveDistillation(Recipe):
 
 
 @dataclass(frozen=True)
-class MidTraining(Recipe):
+class MidTraining(Distils, Recipe):
     """Consistency mid-training (CMT): every point of the teacher's trajectories is taken to its end.
 
     The trajectories start at t_max in noise and take ``steps`` Heun steps of the Karras grid. What comes out is a start for
@@ -133,13 +122,11 @@ class MidTraining(Recipe):
     """
 
     steps: int = 8
-    guidance: float = 1.0
     optimizer: Optimizer = Optimizer("radam", lr=1e-4)
 
     name = "cmt"
     summary = "With a teacher: a warm start for ect, by regression on whole trajectories."
     citation = "hu2025"
-    teachers = ("edm",)
 
     def parametrization(self) -> Parametrization:
         """Return EDM's scalings, those of `ect`."""
@@ -152,8 +139,7 @@ class MidTraining(Recipe):
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance, averaged over the points of the trajectory, of f there to the trajectory's end."""
-        xp, x = namespace(batch.z), self.t_max * batch.z
-        teacher = teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance)
+        xp, x, teacher = namespace(batch.z), self.t_max * batch.z, self.denoiser(nets, batch)
         grid = grids.karras_host(self.steps + 1, self.t_min, self.t_max)[::-1]
         points: list[Array] = [x]
         end = solvers.solve(solvers.heun, teacher, x, [float(t) for t in grid], lambda i, y: points.append(y))

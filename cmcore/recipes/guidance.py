@@ -1,22 +1,11 @@
-"""The teacher as a denoiser, with classifier-free guidance (Ho & Salimans 2022) where a recipe asks for it."""
+"""Classes: classifier-free guidance, and how a network learns the law without them (Ho & Salimans 2022)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cmcore.backend import Array, Network, namespace
-from cmcore.parametrization import EDM, ConsistencyFunction
+from cmcore.backend import Array, namespace
 from cmcore.paths import Denoiser
-
-
-def teacher_denoiser(teacher: Network, sigma_data: float, cond: Mapping[str, Array], guidance: float = 1.0) -> Denoiser:
-    """Return an EDM network as ``D(x, t)`` on the path ``x_0 + t z``, guided with the given strength.
-
-    1 is no guidance; w gives ``D(no class) + w (D(class) - D(no class))``, for which the teacher must know what to do
-    without a class (the option ``label_dropout`` of `edm`).
-    """
-    function = ConsistencyFunction(teacher, EDM(sigma_data))
-    return guided(lambda x, t, cond: function(x, t, **cond), cond, guidance)
 
 
 def guided(

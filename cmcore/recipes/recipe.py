@@ -13,6 +13,7 @@ from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import Boundary, ConsistencyFunction, Parametrization
 from cmcore.paths import VE, Path
+from cmcore.recipes import limits
 from cmcore.sampling import Noise
 
 Nets = Mapping[str, Network]
@@ -81,9 +82,8 @@ class Recipe(ABC):
     def __post_init__(self) -> None:
         choose(DISTANCES, self.distance, "distance")
         choose(WEIGHTINGS, self.weighting, "weighting")
+        limits.check(self)
         grids.check_range(self.t_min, self.t_max)
-        if not self.sigma_data > 0:
-            raise ValueError(f"sigma_data, the data's standard deviation, must be positive, got {self.sigma_data}.")
 
     @property
     def needs_teacher(self) -> bool:

@@ -6,28 +6,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from cmcore import grids, losses, oracles, sampling, solvers
+from cmcore import grids, oracles, sampling
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Parametrization
-from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe, choose, down_to
+from cmcore.paths import Denoiser
+from cmcore.recipes.discrete import Discrete
+from cmcore.recipes.recipe import Batch, Nets, choose, down_to
 from cmcore.sampling import Noise
 
 
-class _Training(Recipe):
-    """What the methods without a teacher share: the loss of algorithm 3."""
-
-    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the consistency loss between two noise levels of the same data and noise."""
-        f, f_target = self.function(nets["online"]), self.function(nets["target"])
-        distance = DISTANCES[self.distance]
-        return losses.consistency(f, f_target, batch.x0, batch.z, times.t, times.r, distance=distance, **batch.cond)
-
-
 @dataclass(frozen=True)
-class ConsistencyTraining(_Training):
+class ConsistencyTraining(Discrete):
     """Consistency training (CT): from data alone, on a grid that grows finer."""
 
     s0: int = 2
@@ -66,7 +59,7 @@ class ConsistencyTraining(_Training):
 
 
 @dataclass(frozen=True)
-class ImprovedConsistencyTraining(_Training):
+class ImprovedConsistencyTraining(Discrete):
     """Improved consistency training (iCT): no target network, a doubling grid, log-normal times, pseudo-Huber distance.
 
     The robust distance biases what is learned where the answer is uncertain; ``distance="squared_l2"`` does not.
@@ -84,6 +77,10 @@ class ImprovedConsistencyTraining(_Training):
     summary = "The strongest training from nothing with forward evaluations alone; long runs and large batches."
     citation = "song2024"
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grids.Doubling(self.s0, self.s1)
+
     def curriculum(self, step: int, total: int) -> dict[str, float]:
         """Return N(k)."""
         return grids.Doubling(self.s0, self.s1)(step, total)
@@ -94,7 +91,7 @@ class ImprovedConsistencyTraining(_Training):
 
 
 @dataclass(frozen=True)
-class EasyConsistencyTuning(_Training):
+class EasyConsistencyTuning(Discrete):
     """ECT: from denoising (r = 0) to consistency (r near t), stage by stage; no grid and no target network.
 
     ``k = 0`` is the paper's constant map from t to r. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage
@@ -146,20 +143,9 @@ class StableConsistencyTuning(EasyConsistencyTuning):
     summary = "ect with a target of less variance: for small data sets, where a batch is a good part of the data."
     citation = "wang2024"
 
-    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the consistency loss along an Euler step of the batch's own probability-flow ODE."""
-        return losses.consistency(
-            self.function(nets["online"]),
-            self.function(nets["target"]),
-            batch.x0,
-            batch.z,
-            times.t,
-            times.r,
-            denoiser=lambda x, t: oracles.posterior_mean(batch.x0, x, t),
-            step=solvers.euler,
-            distance=DISTANCES[self.distance],
-            **batch.cond,
-        )
+    def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
+        """Return the mean of the batch's data given a point, the denoiser of the batch's own law."""
+        return lambda x, t: oracles.posterior_mean(batch.x0, x, t)
 
 
 @dataclass(frozen=True)
@@ -197,17 +183,20 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
         t = namespace(t).where(self._at_boundary(tau), 0.0 * t + self.transition, t)
         return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
 
+    def target(self, nets: Nets) -> ConsistencyFn:
+        """Return the network itself above the transition and the first stage's below."""
+        online, first = self.function(nets["target"]), self.function(nets["teacher"])
+
+        def answer(x: Array, r: Array, **cond: Any) -> Array:
+            below = per_sample(r < self.transition, x)
+            return namespace(x).where(below, first(x, r, **cond), online(x, r, **cond))
+
+        return answer
+
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the consistency loss, whose target below the transition is the first stage's."""
-        online, first = self.function(nets["online"]), self.function(nets["teacher"])
-        xp = namespace(batch.x0)
-
-        def target(x: Array, r: Array, **cond: Any) -> Array:
-            return xp.where(per_sample(r < self.transition, x), first(x, r, **cond), online(x, r, **cond))
-
-        distance = DISTANCES[self.distance]
-        loss = losses.consistency(online, target, batch.x0, batch.z, times.t, times.r, distance=distance, **batch.cond)
-        return xp.where(self._at_boundary(batch.tau), self.boundary_weight * loss, loss)
+        """Return the consistency loss, with a weight of its own at the transition."""
+        loss = super().per_sample(nets, batch, times)
+        return namespace(loss).where(self._at_boundary(batch.tau), self.boundary_weight * loss, loss)
 
     def times(self, steps: int) -> tuple[float, ...]:
         """Return a Karras grid from t_max down to the transition, below which the network was not trained."""

@@ -1,0 +1,61 @@
+"""What the flow maps on the straight path ``(1 - t) x_0 + t z`` share: the network is a mean velocity."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cmcore import sampling
+from cmcore.backend import Array, Network
+from cmcore.flow_maps import AverageVelocity
+from cmcore.grids import TimePair
+from cmcore.paths import Linear
+from cmcore.recipes.recipe import Recipe
+from cmcore.sampling import Noise
+
+PATH = Linear()
+
+
+@dataclass(frozen=True)
+class StraightFlowMap(Recipe):
+    """The network is the mean velocity of the way from t to s.
+
+    Times are the path's, from 1, noise, to 0, data. ``r`` of a pair is the time s that the map leads to.
+    """
+
+    two_times = True
+
+    @property
+    def path(self) -> Linear:
+        """Return the straight path."""
+        return PATH
+
+    @property
+    def family(self) -> str:
+        """Return that of mean velocities."""
+        return "velocity"
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """Return that the network is a mean velocity."""
+        return {"kind": AverageVelocity.__name__}
+
+    def function(self, net: Network) -> AverageVelocity:  # type: ignore[override]
+        """Return the network as a flow map."""
+        return AverageVelocity(net)
+
+    def time_inputs(self, times: TimePair) -> tuple[Array, ...]:
+        """Return t and the length of the way."""
+        return times.t, times.gap
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return ``steps + 1`` equally spaced times from 1 to 0."""
+        if steps < 1:
+            raise ValueError(f"Sampling needs at least one step, got {steps}.")
+        return tuple(1.0 - i / steps for i in range(steps + 1))
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Jump from time to time; no noise is added on the way."""
+        flow_map = self.function(net)
+        return sampling.flow_map(lambda x, t, s: flow_map(x, t, s, **cond), z, times)

@@ -1,0 +1,21 @@
+"""The averaged target network of the methods whose curriculum is nothing else."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class AveragedTarget:
+    """The target is an average of the network with constant decay ``mu``; to be named before `Recipe` among the bases."""
+
+    mu: float = 0.999
+
+    @property
+    def keep_target(self) -> bool:
+        """Whether mu > 0."""
+        return self.mu > 0
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the constant decay."""
+        return {"target_decay": self.mu}

@@ -1,0 +1,110 @@
+"""Consistency trajectory models: a flow map on the noise-level path, distilled from a teacher."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cmcore import distances, grids, sampling, solvers, weightings
+from cmcore.backend import Array, Network, namespace, stop_gradient
+from cmcore.flow_maps import TowardDenoiser
+from cmcore.grids import TimePair
+from cmcore.optimization import Optimizer
+from cmcore.parametrization import EDM, Parametrization
+from cmcore.paths import VE
+from cmcore.recipes.recipe import Batch, Nets, Recipe, down_to
+from cmcore.recipes.targets import AveragedTarget
+from cmcore.recipes.teacher import Distils
+from cmcore.sampling import Noise
+
+
+@dataclass(frozen=True)
+class ConsistencyTrajectoryModel(AveragedTarget, Distils, Recipe):
+    """CTM without its adversarial loss: jumps from t to any s, taught by the teacher's ODE, with a denoising loss beside.
+
+    Both ways to s, straight and by a point u that up to ``reach`` of the teacher's Heun steps lead to, are taken on to
+    t_min by the target network, where they are compared. ``gamma`` is the noise of the sampler: 0 none, 1 multistep
+    consistency sampling.
+    """
+
+    n: int = 18
+    reach: int = 17
+    denoising_weight: float = 1.0
+    gamma: float = 0.0
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+
+    name = "ctm"
+    summary = "A flow map on the noise-level path, distilled from a teacher; without its adversarial loss a baseline."
+    citation = "kim2024"
+    two_times = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        grids.karras_host(self.n, self.t_min, self.t_max)
+
+    @property
+    def draws(self) -> int:
+        """Return 3: the two times and the point between."""
+        return 3
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """Return that the network is CTM's inner one."""
+        return {"kind": TowardDenoiser.__name__, "sigma_data": self.sigma_data}
+
+    def parametrization(self) -> Parametrization:
+        """Return EDM's scalings, those of the inner network g."""
+        return EDM(self.sigma_data)
+
+    def function(self, net: Network) -> TowardDenoiser:  # type: ignore[override]
+        """Return the network as a flow map."""
+        return TowardDenoiser(net, self.sigma_data)
+
+    def time_inputs(self, times: TimePair) -> tuple[Array, ...]:
+        """Return the inputs of g."""
+        scalings = self.parametrization().scalings
+        return scalings(times.t).c_noise, scalings(times.r).c_noise
+
+    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+        """Draw two points of the grid, s at or below t."""
+        t, s = (grids.karras_time(i, self.n, self.t_min, self.t_max) for i in self._indices(tau))
+        return TimePair(t, s, t - s)
+
+    def _indices(self, tau: Array) -> tuple[Array, Array]:
+        floor = namespace(tau).floor
+        start = 1.0 + floor(tau[:, 0] * (self.n - 1))
+        return start, floor(tau[:, 1] * start)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the squared distance of the two ways' ends at t_min, and the denoising error."""
+        x_t, t_min = VE().perturb(batch.x0, batch.z, times.t), 0.0 * times.t + self.t_min
+        online, target = self.function(nets["online"]), self.function(nets["target"])
+        x_u, u = self._along_teacher(nets, batch, x_t, times)
+        ours = target(online(x_t, times.t, times.r, **batch.cond), times.r, t_min, **batch.cond)
+        theirs = target(target(x_u, u, times.r, **batch.cond), times.r, t_min, **batch.cond)
+        denoised = online.inner(x_t, times.t, times.t, **batch.cond)
+        denoising = weightings.karras(times, self.sigma_data) * distances.squared_l2(denoised, batch.x0)
+        return distances.squared_l2(ours, stop_gradient(theirs)) + self.denoising_weight * denoising
+
+    def _along_teacher(self, nets: Nets, batch: Batch, x: Array, times: TimePair) -> tuple[Array, Array]:
+        """Return a point of the teacher's ODE between t and s, and its time."""
+        xp, (start, end) = namespace(x), self._indices(batch.tau)
+        teacher = self.denoiser(nets, batch)
+        within_reach = xp.minimum(start - end, xp.full_like(start, float(self.reach)))
+        stop = start - 1.0 - xp.floor(batch.tau[:, 2] * within_reach)
+        # Steps past the stop have no length.
+        t = times.t
+        for k in range(1, self.reach + 1):
+            r = grids.karras_time(xp.maximum(start - k, stop), self.n, self.t_min, self.t_max)
+            x, t = solvers.heun(teacher, x, t, r), r
+        return stop_gradient(x), t
+
+    def times(self, steps: int) -> tuple[float, ...]:
+        """Return the Karras grid of ``steps`` points down to sigma_data, followed by t_min."""
+        return (*down_to(steps, self.sigma_data, self.t_max), self.t_min)
+
+    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+        """Jump from time to time, with gamma's share of noise (Kim et al. 2024, algorithm 3)."""
+        flow_map = self.function(net)
+        return sampling.gamma(lambda x, t, s: flow_map(x, t, s, **cond), z, times, noise, self.gamma, self.t_min)
