@@ -221,6 +221,10 @@ class Doubling:
     s0: int = 10
     s1: int = 1280
 
+    def __post_init__(self) -> None:
+        if not 1 <= self.s0 <= self.s1:
+            raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
+
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return N(k) at step k of K = total."""
         length = max(1, math.floor(total / (math.log2(self.s1 // self.s0) + 1)))

@@ -10,7 +10,6 @@ from cmcore import grids, losses, solvers
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.parametrization import EDM, Parametrization
 from cmcore.recipes.guidance import drop_labels
 from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
 from cmcore.sampling import Noise
@@ -35,15 +34,12 @@ class Denoiser(Recipe):
     citation = "karras2022"
     tau = "normal"
     default_steps = 18
+    ends_at_zero = True
 
     @property
     def draws(self) -> int:
         """Return 2 where labels are dropped: the time and the coin."""
         return 2 if self.label_dropout else 1
-
-    def parametrization(self) -> Parametrization:
-        """Return the denoiser's scalings."""
-        return EDM(self.sigma_data)
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw log-normal times; r = 0."""

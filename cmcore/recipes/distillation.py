@@ -11,9 +11,8 @@ from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.parametrization import EDM, Parametrization
 from cmcore.recipes.discrete import Discrete
-from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, choose
+from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe
 from cmcore.recipes.teacher import Distils
 from cmcore.sampling import Noise
 
@@ -30,11 +29,6 @@ class ConsistencyDistillation(Distils, Discrete):
     name = "cd"
     summary = "With a teacher: the steadiest way to one or two steps; unbiased with any distance."
     citation = "song2023"
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        choose(STEPS, self.solver, "solver")
-        grids.karras_host(self.n, self.t_min, self.t_max)
 
     @property
     def step(self) -> solvers.Step:
@@ -70,6 +64,7 @@ class ProgressiveDistillation(Recipe):
     summary = "The predecessor of cd, as a baseline: halves the teacher's steps stage by stage."
     citation = "salimans2022"
     teachers = ("edm",)
+    ends_at_zero = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,10 +74,6 @@ class ProgressiveDistillation(Recipe):
     def keep_target(self) -> bool:
         """Return True: the target is the stage's teacher."""
         return True
-
-    def parametrization(self) -> Parametrization:
-        """Return the denoiser's scalings: the student is a denoiser that one Euler step is enough for."""
-        return EDM(self.sigma_data)
 
     def curriculum(self, step: int, total: int) -> dict[str, float]:
         """Return the student's number of steps, and when the teacher is replaced."""
@@ -127,10 +118,7 @@ class MidTraining(Distils, Recipe):
     name = "cmt"
     summary = "With a teacher: a warm start for ect, by regression on whole trajectories."
     citation = "hu2025"
-
-    def parametrization(self) -> Parametrization:
-        """Return EDM's scalings, those of `ect`."""
-        return EDM(self.sigma_data)
+    ends_at_zero = True
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Start at t_max, end at t_min; nothing is drawn."""

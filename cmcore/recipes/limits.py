@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
 from numbers import Integral, Real
 from typing import Any, NamedTuple
@@ -40,6 +40,7 @@ LIMITS = {
     "transition": POSITIVE,
     "boundary": SHARE,
     "boundary_weight": NOT_NEGATIVE,
+    "n": Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid"),
     "steps": AT_LEAST_ONE,
     "difference": NOT_NEGATIVE,
     "normalize": POSITIVE,
@@ -58,7 +59,7 @@ LIMITS = {
 }
 
 
-def check(recipe: Any) -> None:
+def check_numbers(recipe: Any) -> None:
     """Raise `TypeError` or `ValueError` unless each of a recipe's numbers is one and within its limits."""
     for option in fields(recipe):
         kind, value = type(option.default), getattr(recipe, option.name)
@@ -68,3 +69,10 @@ def check(recipe: Any) -> None:
             raise TypeError(f"{option.name} must be a {'whole ' if kind is int else ''}number, got {value!r}.")
         if option.name in LIMITS and not LIMITS[option.name].holds(float(value)):
             raise ValueError(f"{option.name} must be {LIMITS[option.name].words}, got {value}.")
+
+
+def check_choices(recipe: Any, known: Mapping[str, Collection[str]]) -> None:
+    """Raise `ValueError` unless each of a recipe's options that is chosen by name is one of those known."""
+    for option, names in known.items():
+        if (choice := getattr(recipe, option, None)) is not None and choice not in names:
+            raise ValueError(f"Unknown {option} {choice!r}; choose one of {', '.join(names)}.")

@@ -11,7 +11,7 @@ from cmcore import distances, grids, sampling, solvers, weightings
 from cmcore.backend import Array, Network, namespace
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.parametrization import Boundary, ConsistencyFunction, Parametrization
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
 from cmcore.paths import VE, Path
 from cmcore.recipes import limits
 from cmcore.sampling import Noise
@@ -34,6 +34,15 @@ WEIGHTINGS: dict[str, weightings.Weighting] = {
     "inverse_gap": weightings.inverse_gap,
 }
 STEPS: dict[str, solvers.Step] = {"euler": solvers.euler, "heun": solvers.heun}
+CHOICES: dict[str, Collection[str]] = {
+    "distance": DISTANCES,
+    "weighting": WEIGHTINGS,
+    "solver": STEPS,
+    "schedule": ("fixed", "progressive", "adaptive"),
+    "convention": ("paper", "code"),
+    "network": ("trigflow", "edm"),
+}
+"""What the options that are chosen by name may be."""
 
 
 class Batch(NamedTuple):
@@ -78,11 +87,12 @@ class Recipe(ABC):
     """How many steps a sampler takes where nothing else is asked for."""
     two_times: ClassVar[bool] = False
     """Whether the network is told, besides the time of its input, a second one: where to go (``c_end``)."""
+    ends_at_zero: ClassVar[bool] = False
+    """Whether the function is the identity at t = 0, as under EDM's scalings, rather than at t_min."""
 
     def __post_init__(self) -> None:
-        choose(DISTANCES, self.distance, "distance")
-        choose(WEIGHTINGS, self.weighting, "weighting")
-        limits.check(self)
+        limits.check_choices(self, CHOICES)
+        limits.check_numbers(self)
         grids.check_range(self.t_min, self.t_max)
 
     @property
@@ -102,7 +112,7 @@ class Recipe(ABC):
 
     def parametrization(self) -> Parametrization:
         """Return the scalings under which the trained network is used."""
-        return Boundary(self.sigma_data, self.t_min)
+        return EDM(self.sigma_data) if self.ends_at_zero else Boundary(self.sigma_data, self.t_min)
 
     def function(self, net: Network) -> ConsistencyFunction:
         """Return the network as the function this recipe trains: a consistency function, or EDM's denoiser."""
@@ -166,7 +176,8 @@ class Recipe(ABC):
 
     def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""
-        return sampling.multistep(self.function(net), z, times, noise, self.t_min, **cond)
+        end = 0.0 if self.ends_at_zero else self.t_min
+        return sampling.multistep(self.function(net), z, times, noise, end, **cond)
 
     def evaluations(self, steps: int) -> int:
         """Return the number of network evaluations (NFE) that a sampler with that many steps makes."""
@@ -180,9 +191,3 @@ def down_to(steps: int, last: float, t_max: float) -> tuple[float, ...]:
     if steps == 1:
         return (t_max,)
     return tuple(float(t) for t in grids.karras_host(steps, last, t_max)[::-1])
-
-
-def choose(known: Collection[str], choice: str, what: str) -> None:
-    """Raise `ValueError` unless the choice is known."""
-    if choice not in known:
-        raise ValueError(f"Unknown {what} {choice!r}; choose one of {', '.join(known)}.")

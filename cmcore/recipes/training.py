@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from cmcore import grids, oracles, sampling
+from cmcore import grids, oracles
 from cmcore._arrays import per_sample
-from cmcore.backend import Array, Network, namespace
+from cmcore.backend import Array, namespace
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
-from cmcore.parametrization import EDM, Parametrization
 from cmcore.paths import Denoiser
 from cmcore.recipes.discrete import Discrete
-from cmcore.recipes.recipe import Batch, Nets, choose, down_to
-from cmcore.sampling import Noise
+from cmcore.recipes.recipe import Batch, Nets, down_to
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,6 @@ class ConsistencyTraining(Discrete):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        choose(("fixed", "progressive", "adaptive"), self.schedule, "schedule")
         self._curriculum()
 
     @property
@@ -112,11 +109,8 @@ class EasyConsistencyTuning(Discrete):
     name = "ect"
     summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
     citation = "geng2024"
+    ends_at_zero = True
     tau: ClassVar[Literal["uniform", "normal"]] = "normal"
-
-    def parametrization(self) -> Parametrization:
-        """Return EDM's scalings: ECT's boundary is at t = 0."""
-        return EDM(self.sigma_data)
 
     def curriculum(self, step: int, total: int) -> dict[str, float]:
         """Return the stage."""
@@ -126,10 +120,6 @@ class EasyConsistencyTuning(Discrete):
         """Draw log-normal t and map it to r by the stage's rule."""
         t = grids.lognormal_time(tau, self.mean, self.std)
         return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
-
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
-        """Multistep sampling with noise of standard deviation t, for f ends at t = 0 here."""
-        return sampling.multistep(self.function(net), z, times, noise, 0.0, **cond)
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,6 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.flow_maps import TowardDenoiser
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.parametrization import EDM, Parametrization
 from cmcore.paths import VE
 from cmcore.recipes.recipe import Batch, Nets, Recipe, down_to
 from cmcore.recipes.targets import AveragedTarget
@@ -38,10 +37,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Recipe):
     summary = "A flow map on the noise-level path, distilled from a teacher; without its adversarial loss a baseline."
     citation = "kim2024"
     two_times = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        grids.karras_host(self.n, self.t_min, self.t_max)
+    ends_at_zero = True
 
     @property
     def draws(self) -> int:
@@ -52,10 +48,6 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Recipe):
     def form(self) -> dict[str, Any]:
         """Return that the network is CTM's inner one."""
         return {"kind": TowardDenoiser.__name__, "sigma_data": self.sigma_data}
-
-    def parametrization(self) -> Parametrization:
-        """Return EDM's scalings, those of the inner network g."""
-        return EDM(self.sigma_data)
 
     def function(self, net: Network) -> TowardDenoiser:  # type: ignore[override]
         """Return the network as a flow map."""
