@@ -30,11 +30,29 @@ def check_state(x: Array, name: str = "x") -> Any:
 
 
 def check_same(x: Array, y: Array, names: str) -> None:
-    """Raise a sentence unless two arrays have the same shape and dtype."""
+    """Raise a sentence unless two arrays are of the same framework, shape and dtype."""
+    namespace(x)
+    namespace(y)
+    namespace(x, y)
     if tuple(x.shape) != tuple(y.shape):
         raise ValueError(f"{names} must have the same shape, got {tuple(x.shape)} and {tuple(y.shape)}.")
     if x.dtype != y.dtype:
         raise TypeError(f"{names} must have the same dtype, got {x.dtype} and {y.dtype}.")
+
+
+def check_output(out: Array, x: Array, name: str = "The network") -> Array:
+    """Return what a function gave for x, or raise a sentence unless it is an array of x's framework and shape."""
+    if not hasattr(out, "shape"):
+        raise TypeError(
+            f"{name} returned an object of type {type(out).__name__}; "
+            f"it must return one array of its input's shape, {tuple(x.shape)}."
+        )
+    namespace(x, out)
+    if tuple(out.shape) != tuple(x.shape):
+        raise ValueError(
+            f"{name} returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; they must be the same."
+        )
+    return out
 
 
 def as_times(t: Time, x: Array, name: str = "t") -> Array:
@@ -53,6 +71,13 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
             f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(t.shape)}."
         )
     return xp.broadcast_to(t, x.shape[:1])
+
+
+def as_own_times(t: Time, x: Array, name: str = "t") -> Array:
+    """Return what `as_times` does, to be differentiated along: each time has a place of its own in memory."""
+    times = as_times(t, x, name)
+    # PyTorch differentiates along no array that was broadcast.
+    return times if getattr(t, "ndim", 0) == 1 else times * namespace(x).ones_like(times)
 
 
 def per_sample(values: Array, x: Array) -> Array:
@@ -80,7 +105,7 @@ def from_host(values: np.ndarray, like: Array | None = None) -> Array:
     """Turn float64 host values into an array beside ``like``, in its dtype; without it, one of the default backend."""
     if like is None:
         return default().asarray(values.tolist())
-    xp = namespace(like)
+    xp = check_real(like, "like")
     # The dtype is told by its size, since frameworks differ in its name; not all devices take float64.
     # Copied, for a view that cannot be written to makes PyTorch warn.
     host = np.array(values, np.float64 if xp.finfo(like.dtype).bits == 64 else np.float32)

@@ -167,10 +167,15 @@ def fit(stored: Sequence[Profile], target: Profile) -> Fit:
     does not change, such as fixed frequencies, stays as it is. The profiles are those of continuous time; at step t that is
     right up to a relative error of order 1/t.
     """
+    if not isinstance(stored, Sequence):
+        raise TypeError(f"The stored averages must be given as a list of Profile(step, gamma), got {stored!r}.")
     if not stored:
         raise ValueError("There are no stored averages to combine.")
-    if any(p.step < 1 or not p.gamma >= 0 for p in (*stored, target)):
-        raise ValueError("An average needs at least one step and an exponent gamma of at least 0.")
+    for profile in (*stored, target):
+        if not isinstance(profile, Profile):
+            raise TypeError(f"An average must be described by a Profile(step, gamma), got {profile!r}.")
+        if not (1 <= profile.step < math.inf and 0 <= profile.gamma < math.inf):
+            raise ValueError(f"An average needs at least one step and an exponent gamma of at least 0, got {profile}.")
     if target.step > (last := max(p.step for p in stored)):
         raise ValueError(f"The average after step {target.step} needs one stored then or later; the last is at {last}.")
     # Profiles of unit length: scales that differ by orders of magnitude would cost the solution its digits.

@@ -3,7 +3,8 @@
 A network becomes one by way of a form with ``X(x, t, t) = x`` for every network: `AverageVelocity`, whose network is the
 mean velocity of the way from t to s (MeanFlow, shortcut models, AYF), or `TowardDenoiser` (CTM). Three identities, each of
 which is zero everywhere if and only if X is the ODE's flow map, are functions of their own: `eulerian`, `lagrangian`,
-`semigroup`. Times are arrays (B,) or (); x is (B, ...).
+`semigroup`. Times are numbers or arrays () or (B,), and reach a map and a velocity as (B,); x is (B, ...). What does not fit,
+and what a map or a velocity returns in another shape than x's, is a `ValueError` or `TypeError`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, per_sample
 from cmcore.backend import Array, Network, jvp, namespace
 from cmcore.grids import TimePair
 from cmcore.parametrization import EDM, ConsistencyFunction
@@ -36,7 +37,7 @@ class AverageVelocity:
         """Return u, the mean velocity on the way from t to s, shaped like x."""
         check_state(x)
         t, s = as_times(t, x), as_times(s, x, "s")
-        return self.net(x, t, c_end=t - s, **cond)
+        return check_output(self.net(x, t, c_end=t - s, **cond), x)
 
     def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return X(x, t, s), shaped like x."""
@@ -57,6 +58,7 @@ class TowardDenoiser:
 
     def inner(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return g(x, t, s), shaped like x."""
+        check_state(x)
         scalings = EDM(self.sigma_data)
         c_end = scalings.scalings(as_times(s, x, "s")).c_noise
         return ConsistencyFunction(self.net, scalings)(x, t, c_end=c_end, **cond)
@@ -68,21 +70,27 @@ class TowardDenoiser:
         return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
 
 
-def eulerian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Array, s: Array) -> Array:
+def eulerian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Time, s: Time) -> Array:
     """Return ``d_t X(x, t, s) + (grad_x X) v(x, t)``: moving the start along the ODE must not move the end."""
-    one = namespace(t).ones_like(t)
-    return jvp(lambda x, t: flow_map(x, t, s), (x, t), (velocity(x, t), one))[1]
+    check_state(x)
+    t, s = as_own_times(t, x), as_times(s, x, "s")
+    along = (_velocity(velocity, x, t), namespace(t).ones_like(t))
+    return jvp(lambda x, t: _end(flow_map, x, t, s), (x, t), along)[1]
 
 
-def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Array, s: Array) -> Array:
+def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Time, s: Time) -> Array:
     """Return ``d_s X(x, t, s) - v(X(x, t, s), s)``: the end must move along the ODE."""
-    end, speed = jvp(lambda s: flow_map(x, t, s), (s,), (namespace(s).ones_like(s),))
-    return speed - velocity(end, s)
+    check_state(x)
+    t, s = as_times(t, x), as_own_times(s, x, "s")
+    end, speed = jvp(lambda s: _end(flow_map, x, t, s), (s,), (namespace(s).ones_like(s),))
+    return speed - _velocity(velocity, end, s)
 
 
-def semigroup(flow_map: FlowMap, x: Array, t: Array, u: Array, s: Array) -> Array:
+def semigroup(flow_map: FlowMap, x: Array, t: Time, u: Time, s: Time) -> Array:
     """Return ``X(X(x, t, u), u, s) - X(x, t, s)``: a stop on the way must not change the end."""
-    return flow_map(flow_map(x, t, u), u, s) - flow_map(x, t, s)
+    check_state(x)
+    t, u, s = as_times(t, x), as_times(u, x, "u"), as_times(s, x, "s")
+    return _end(flow_map, _end(flow_map, x, t, u), u, s) - _end(flow_map, x, t, s)
 
 
 def average_velocity_by(flow_map: AverageVelocity, x: Array, times: TimePair, split: Array, **cond: Any) -> Array:
@@ -96,3 +104,11 @@ def average_velocity_by(flow_map: AverageVelocity, x: Array, times: TimePair, sp
     second = flow_map.velocity(x_middle, middle, times.r, **cond)
     share = per_sample(split, x)
     return share * first + (1.0 - share) * second
+
+
+def _end(flow_map: FlowMap, x: Array, t: Array, s: Array) -> Array:
+    return check_output(flow_map(x, t, s), x, "The flow map")
+
+
+def _velocity(velocity: Velocity, x: Array, t: Array) -> Array:
+    return check_output(velocity(x, t), x, "The velocity")

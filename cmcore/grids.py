@@ -168,6 +168,12 @@ class Fixed:
     n: int = 18
     mu: float = 0.0
 
+    def __post_init__(self) -> None:
+        if not self.n >= 2:
+            raise ValueError(f"A grid needs at least 2 points, got {self.n}.")
+        if not 0 <= self.mu <= 1:
+            raise ValueError(f"The target's decay must be in [0, 1], got {self.mu}.")
+
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return N and mu, which do not depend on the step."""
         return {"n": float(self.n), "target_decay": self.mu}
@@ -202,6 +208,7 @@ class Progressive:
 
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return N(k) and mu(k) at step k of K = total."""
+        _check_step(step, total)
         done = min(step, total) / total
         intervals = max(1, math.ceil(math.sqrt(done * ((self.s1 + 1) ** 2 - self.s0**2) + self.s0**2) - 1))
         n = intervals + 1
@@ -227,6 +234,7 @@ class Doubling:
 
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return N(k) at step k of K = total."""
+        _check_step(step, total)
         length = max(1, math.floor(total / (math.log2(self.s1 // self.s0) + 1)))
         return {"n": float(min(self.s0 * 2 ** (min(step, total) // length), self.s1) + 1)}
 
@@ -247,6 +255,7 @@ class Halving:
 
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return N and the target's decay at step k of K = total."""
+        _check_step(step, total)
         stages = self.start.bit_length() - 1
         stage = min(stages - 1, step * stages // total)
         last = (step + 1) * stages // total > stage
@@ -259,9 +268,21 @@ class Stages:
 
     stages: int = 8
 
+    def __post_init__(self) -> None:
+        if not self.stages >= 1:
+            raise ValueError(f"The curriculum needs at least 1 stage, got {self.stages}.")
+
     def __call__(self, step: int, total: int) -> dict[str, float]:
         """Return the stage at step k of K = total."""
+        _check_step(step, total)
         return {"stage": float(min(self.stages - 1, step * self.stages // total))}
+
+
+def _check_step(step: int, total: int) -> None:
+    if not total > 0:
+        raise ValueError(f"The total number of training steps must be positive, got {total}.")
+    if not step >= 0:
+        raise ValueError(f"The number of a training step must be at least 0, got {step}.")
 
 
 _TABLE = 1025

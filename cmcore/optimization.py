@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from numbers import Real
 
 from cmcore import ema as averages
 
@@ -12,6 +13,14 @@ ALGORITHMS = ("radam", "adam", "adamw")
 
 AVERAGES = ("ema", "ema_halflife", "ema_power", "ema_std")
 """The settings that choose the average; the first is the default, which gives way to any other."""
+
+
+_POSITIVE = {"lr": "The learning rate", "eps": "The optimiser's eps"}
+_NOT_NEGATIVE = {
+    "weight_decay": "The weight decay",
+    "warmup": "The number of warm-up steps",
+    "clip": "The bound of the gradient norm",
+}
 
 
 def check_one_average(given: Iterable[str]) -> None:
@@ -49,8 +58,14 @@ class Optimizer:
     def __post_init__(self) -> None:
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"Unknown optimiser {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}.")
-        if not self.lr > 0:
-            raise ValueError(f"The learning rate must be positive, got {self.lr}.")
+        for name, what in _POSITIVE.items():
+            if not _number(self, name) > 0:
+                raise ValueError(f"{what} must be positive, got {getattr(self, name)}.")
+        for name, what in _NOT_NEGATIVE.items():
+            if not _number(self, name) >= 0:
+                raise ValueError(f"{what} must be at least 0, got {getattr(self, name)}.")
+        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+            raise ValueError(f"The betas must be two numbers in [0, 1), such as (0.9, 0.999), got {self.betas!r}.")
         averages.Constant(self.ema)
         check_one_average([name for name in AVERAGES[1:] if getattr(self, name)])
         self.average()
@@ -74,3 +89,12 @@ class Optimizer:
             done = max(0, step - self.warmup) / max(1, total - self.warmup)
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
         return {"lr": rate, "ema_decay": self.average().decay(step)}
+
+
+def _number(optimizer: Optimizer, name: str) -> float:
+    value = getattr(optimizer, name)
+    if not isinstance(value, Real):
+        raise TypeError(f"The optimiser's {name} must be a number, got {value!r}.")
+    if math.isinf(value):
+        raise ValueError(f"The optimiser's {name} must be finite, got {value}.")
+    return float(value)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
-from cmcore._arrays import Time, as_times, check_real, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_output, check_real, check_state, per_sample
 from cmcore.backend import Array, Network, namespace
 
 
@@ -121,13 +121,7 @@ class ConsistencyFunction:
         """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
         check_state(x)
         c = self.parametrization.scalings(as_times(t, x))
-        out = self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond)
-        namespace(x, out)
-        if tuple(out.shape) != tuple(x.shape):
-            raise ValueError(
-                f"The network returned shape {tuple(out.shape)} for an input of shape {tuple(x.shape)}; "
-                "they must be the same."
-            )
+        out = check_output(self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond), x)
         return per_sample(c.c_skip, x) * x + per_sample(c.c_out, x) * out
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from cmcore._arrays import as_times, check_same, check_state, per_sample
+from cmcore._arrays import as_times, check_output, check_same, check_state, per_sample
 from cmcore.backend import Array
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
@@ -24,7 +24,7 @@ from cmcore.solvers import Noise as Noise
 def onestep(f: ConsistencyFn, z: Array, t_max: float = T_MAX, **cond: Any) -> Array:
     """Return ``f(t_max z, t_max)``: one network evaluation turns standard normal z into samples."""
     check_state(z, "z")
-    return f(t_max * z, t_max, **cond)
+    return check_output(f(t_max * z, t_max, **cond), z, "The consistency function")
 
 
 def multistep(
@@ -50,7 +50,7 @@ def multistep(
     for i, t in enumerate(times[1:]):
         fresh = noise(i)
         check_same(x, fresh, "The samples and the noise")
-        x = f(x + math.sqrt(t**2 - t_min**2) * fresh, t, **cond)
+        x = check_output(f(x + math.sqrt(t**2 - t_min**2) * fresh, t, **cond), x, "The consistency function")
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -74,7 +74,7 @@ def flow_map(
     path = path or VE()
     x = per_sample(path.b(as_times(times[0], z)) * path.noise_std, z) * z
     for i, (t, s) in enumerate(pairwise(times)):
-        x = flow_map(x, t, s, **cond)
+        x = check_output(flow_map(x, t, s, **cond), x, "The flow map")
         if callback is not None:
             callback(i, x)
     return x
@@ -107,7 +107,7 @@ def gamma(
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
         s = after if i == last else after - (1 - math.sqrt(1 - gamma**2)) * (after - t_min)
-        x = flow_map(x, t, s, **cond)
+        x = check_output(flow_map(x, t, s, **cond), x, "The flow map")
         if s < after:
             fresh = noise(i)
             check_same(x, fresh, "The samples and the noise")
@@ -128,7 +128,8 @@ def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: i
 
 
 def _check_decreasing(times: Sequence[float], t_min: float) -> None:
-    if not times:
+    # Not by its truth, which an array of times does not have.
+    if len(times) == 0:
         raise ValueError("Sampling needs at least one time, the first being t_max.")
     if not all(math.isfinite(t) and t > t_min for t in times):
         raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {list(times)}.")

@@ -7,10 +7,11 @@ is a consistency function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from cmcore._arrays import per_sample, sum_samples
-from cmcore.backend import Array, Network, jvp, namespace, stop_gradient
+from cmcore._arrays import Time, as_own_times, check_output, check_same, check_state, per_sample, sum_samples
+from cmcore.backend import Array, Network, jvp, stop_gradient
 from cmcore.distances import squared_l2
 
 Derivative = Callable[[Callable[..., Array], tuple[Array, ...], tuple[Array, ...]], tuple[Array, Array]]
@@ -19,6 +20,7 @@ Derivative = Callable[[Callable[..., Array], tuple[Array, ...], tuple[Array, ...
 
 def exact(f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
     """Return f and its derivative along the tangents: the framework's Jacobian-vector product."""
+    _check_tangents(primals, tangents)
     return jvp(f, primals, tangents)
 
 
@@ -27,10 +29,14 @@ def central_difference(h: float) -> Derivative:
 
     Its error is of order h^2 plus rounding / h: in float32 about 3e-5 at h = 0.002, and larger on both sides of it.
     """
+    if not 0 < h < math.inf:
+        raise ValueError(f"The step of a central difference must be positive and finite, got {h}.")
 
     def derivative(
         f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]
     ) -> tuple[Array, Array]:
+        _check_tangents(primals, tangents)
+
         def at(step: float) -> Array:
             return f(*(p + step * v for p, v in zip(primals, tangents, strict=True)))
 
@@ -47,7 +53,7 @@ def derivative(difference: float) -> Derivative:
 def trigflow_tangent(
     net: Network,
     x: Array,
-    t: Array,
+    t: Time,
     velocity: Array,
     sigma_data: float,
     warmup: Array | float = 1.0,
@@ -64,11 +70,13 @@ def trigflow_tangent(
     nothing overflows as t tends to 0 or pi / 2. x is a point at time t, (B,), on the path `cmcore.paths.TrigFlow` and
     ``velocity`` its dx/dt. Gradients flow through F, not through g.
     """
-    xp = namespace(x)
+    xp = check_state(x)
+    t = as_own_times(t, x)
+    check_same(x, velocity, "x and the velocity")
     cos, sin = xp.cos(t), xp.sin(t)
     scale = per_sample(cos * sin, x)
     out, along = differentiate(
-        lambda y, s: net(y, s, **cond), (x / sigma_data, t), (scale * velocity / sigma_data, cos * sin)
+        lambda y, s: check_output(net(y, s, **cond), y), (x / sigma_data, t), (scale * velocity / sigma_data, cos * sin)
     )
     steady = stop_gradient(out)
     rest = scale * x + sigma_data * along
@@ -78,9 +86,12 @@ def trigflow_tangent(
 
 def normalized(g: Array, c: float) -> Array:
     """Return each sample's ``g / (|g| + c)`` with |g| the Euclidean norm of the whole sample; c = inf leaves g as it is."""
+    xp = check_state(g, "g")
+    if not c >= 0:
+        raise ValueError(f"The constant c of a normalisation must be at least 0, got {c}.")
     if c == float("inf"):
         return g
-    return g / per_sample(namespace(g).sqrt(sum_samples(g * g)) + c, g)
+    return g / per_sample(xp.sqrt(sum_samples(g * g)) + c, g)
 
 
 def toward(out: Array, g: Array) -> Array:
@@ -88,4 +99,13 @@ def toward(out: Array, g: Array) -> Array:
 
     Its gradient is that of ``-2 / D <out, stopgrad(g)>``; its value says nothing of the quality (Lu & Song 2024, eq. 8).
     """
+    check_state(out, "out")
+    check_same(out, g, "out and g")
     return squared_l2(out, stop_gradient(out + g))
+
+
+def _check_tangents(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> None:
+    if len(primals) != len(tangents):
+        raise ValueError(f"A derivative needs one tangent for each primal, got {len(tangents)} for {len(primals)}.")
+    for primal, tangent in zip(primals, tangents, strict=True):
+        check_same(primal, tangent, "A primal and its tangent")

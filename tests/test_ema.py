@@ -189,6 +189,9 @@ def test_networks_that_differ_cannot_be_combined():
         (lambda: ema.fit([], ema.Profile(1, 1.0)), "no stored averages"),
         (lambda: ema.fit([ema.Profile(5, 1.0)], ema.Profile(6, 1.0)), "the last is at 5"),
         (lambda: ema.fit([ema.Profile(0, 1.0)], ema.Profile(1, 1.0)), "at least one step"),
+        (lambda: ema.fit([ema.Profile(5, 1.0)], ema.Profile(5, float("nan"))), "got Profile"),
+        (lambda: ema.fit([ema.Profile(float("nan"), 1.0)], ema.Profile(1, 1.0)), "got Profile"),
+        (lambda: ema.fit([ema.Profile(5, float("inf"))], ema.Profile(5, 1.0)), "got Profile"),
         (lambda: Optimizer(ema=1.0), r"\[0, 1\)"),
         (lambda: Optimizer(ema_std=0.5), "at most 0.2887"),
         (lambda: Optimizer(ema_halflife=-1.0), "must be positive"),
@@ -199,6 +202,12 @@ def test_networks_that_differ_cannot_be_combined():
 def test_what_cannot_be_is_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("stored", [None, 5, iter([ema.Profile(5, 1.0)]), ema.Profile(5, 1.0), [(5, 1.0)], ["5"]])
+def test_what_describes_no_averages_is_a_sentence(stored):
+    with pytest.raises(TypeError, match=r"a Profile\(step, gamma\), got|a list of Profile\(step, gamma\), got"):
+        ema.fit(stored, ema.Profile(5, 1.0))
 
 
 def test_an_optimizers_average():

@@ -53,6 +53,31 @@ def test_identities_fail_for_another_map(trainable):
     assert size(trainable, flow_maps.semigroup(wrong, x, t, u, s)) > 1e-2
 
 
+def test_identities_take_numbers_for_times(trainable):
+    """A velocity and a map see one time for each sample, however the times were given."""
+    flow, velocity = exact("gaussian", "linear")
+    (x,) = place(trainable, X)
+    assert size(trainable, flow_maps.eulerian(flow, velocity, x, 0.9, 0.3)) < 1e-10
+    assert size(trainable, flow_maps.lagrangian(flow, velocity, x, *place(trainable, 0.9, 0.3))) < 1e-10
+    assert size(trainable, flow_maps.semigroup(flow, x, 0.9, 0.6, 0.3)) < 1e-10
+
+
+@pytest.mark.parametrize("identity", [flow_maps.eulerian, flow_maps.lagrangian])
+def test_what_does_not_fit_an_identity_is_a_sentence(trainable, identity):
+    flow, velocity = exact("gaussian", "linear")
+    x, t, s, short, flat = place(trainable, X, T, S, T[:2], X[0, 0])
+    narrow = x[:, :1]
+    for arguments in ((x, short, s), (x, t, short), (flat, t, s)):
+        with pytest.raises(ValueError, match=r"^[tsx] must .*\bgot .*\.$"):
+            identity(flow, velocity, *arguments)
+    with pytest.raises(ValueError, match=r"^The flow map returned shape \(3, 1\) .* must be the same\."):
+        identity(lambda *_: narrow, velocity, x, t, s)
+    with pytest.raises(ValueError, match=r"^The velocity returned shape \(3, 1\) .* must be the same\."):
+        identity(flow, lambda *_: narrow, x, t, s)
+    with pytest.raises(TypeError, match=r"^The flow map returned an object of type NoneType"):
+        identity(lambda *_: None, velocity, x, t, s)
+
+
 def crooked(x, c_noise, c_end):
     return cm.namespace(x).sin(3.0 * x) + c_noise[:, None] * c_end[:, None]
 

@@ -267,6 +267,16 @@ def test_fixed_curriculum_does_not_depend_on_the_step():
         lambda: grids.Progressive(s0=20, s1=10),
         lambda: grids.Progressive(mu0=1.0),
         lambda: grids.Progressive(convention="report"),
+        lambda: grids.Progressive()(5, 0),
+        lambda: grids.Progressive()(-1, 10),
+        lambda: grids.Fixed(1),
+        lambda: grids.Fixed(mu=1.5),
+        lambda: grids.Doubling(0),
+        lambda: grids.Doubling(10, 5),
+        lambda: grids.Doubling()(5, 0),
+        lambda: grids.Halving()(5, 0),
+        lambda: grids.Stages(0),
+        lambda: grids.Stages()(5, -1),
     ],
 )
 def test_a_grid_that_cannot_be_is_a_sentence(make):

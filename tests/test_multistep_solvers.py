@@ -246,10 +246,13 @@ def test_a_step_cannot_start_at_time_zero(method):
         solvers.solve(method, gaussian_denoiser(MEAN, STD), X, [0.0, 1.0])
 
 
-@pytest.mark.parametrize("method", [solvers.Ancestral(no_noise), solvers.Churn(no_noise)])
-def test_noise_is_not_added_on_the_way_to_noise(method):
-    with pytest.raises(ValueError, match="must decrease"):
-        solvers.solve(method, gaussian_denoiser(MEAN, STD), X, [1.0, 2.0])
+@pytest.mark.parametrize(
+    "method", [solvers.dpmpp_2m, solvers.lms, solvers.Ancestral(no_noise), solvers.Churn(no_noise)]
+)
+@pytest.mark.parametrize("times", [[1.0, 2.0], [2.0, 2.0]])
+def test_a_step_leads_from_noise_towards_data(method, times):
+    with pytest.raises(ValueError, match=f"must decrease .* got a step from {times[0]} to {times[1]}"):
+        solvers.solve(method, gaussian_denoiser(MEAN, STD), X, times)
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,15 @@ def test_the_settings_unless_told_otherwise():
         ({"algorithm": "sgd"}, "Unknown optimiser 'sgd'; choose one of radam, adam, adamw."),
         ({"lr": 0.0}, "learning rate must be positive, got 0.0"),
         ({"lr": float("nan")}, "learning rate must be positive, got nan"),
+        ({"lr": float("inf")}, "lr must be finite, got inf"),
+        ({"eps": 0.0}, "eps must be positive, got 0.0"),
+        ({"clip": -1.0}, "gradient norm must be at least 0, got -1.0"),
+        ({"clip": float("nan")}, "gradient norm must be at least 0, got nan"),
+        ({"warmup": -1}, "warm-up steps must be at least 0, got -1"),
+        ({"algorithm": "adamw", "weight_decay": -0.1}, "weight decay must be at least 0, got -0.1"),
+        ({"betas": (0.9, 1.0)}, r"two numbers in \[0, 1\), such as .*, got \(0.9, 1.0\)"),
+        ({"betas": (-0.1, 0.9)}, r"two numbers in \[0, 1\)"),
+        ({"betas": (0.9,)}, r"two numbers in \[0, 1\)"),
         ({"ema": 1.0}, r"must be in \[0, 1\), got 1.0"),
         ({"ema": -0.1}, r"must be in \[0, 1\), got -0.1"),
         ({"weight_decay": 0.1}, "Weight decay belongs to adamw, not to radam"),
@@ -58,3 +67,9 @@ def test_the_settings_unless_told_otherwise():
 def test_settings_that_cannot_be_are_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         Optimizer(**settings)
+
+
+@pytest.mark.parametrize("name", ["lr", "eps", "clip", "warmup", "weight_decay"])
+def test_a_setting_that_is_no_number_is_a_sentence(name):
+    with pytest.raises(TypeError, match=f"The optimiser's {name} must be a number, got '0.1'."):
+        Optimizer("adamw", **{name: "0.1"})

@@ -128,3 +128,26 @@ def test_an_edm_network_on_the_trigflow_path(trainable):
     np.testing.assert_allclose(trainable.to_numpy(got), trainable.to_numpy(expected), rtol=1e-10)
     free = cm.ConsistencyFunction(trig.free(net), cm.parametrization.TrigFlow(SD))(x, t)
     np.testing.assert_allclose(trainable.to_numpy(free), trainable.to_numpy(expected), rtol=1e-10)
+
+
+def test_what_does_not_fit_a_tangent_is_a_sentence(trainable):
+    x, t, short = place(trainable, X, TIMES, TIMES[:2])
+    for arguments, sentence in (
+        ((x, short, x), r"^t must be a number or have shape \(4,\)"),
+        ((x, t, x[:, :1]), r"^x and the velocity must have the same shape, got \(4, 2\) and \(4, 1\)"),
+        ((x, t, x[:1, :]), r"^x and the velocity must have the same shape"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            tangents.trigflow_tangent(exact_network, *arguments, SD)
+    with pytest.raises(ValueError, match=r"^The network returned shape \(4, 1\)"):
+        tangents.trigflow_tangent(lambda y, t: y[:, :1], x, t, x, SD)
+    with pytest.raises(ValueError, match=r"^A primal and its tangent must have the same shape"):
+        tangents.exact(lambda x, t: x, (x, t), (x, short))
+
+
+def test_a_tangent_at_one_time_for_all(trainable):
+    x, one, many = place(trainable, X, 0.4, np.full(4, 0.4))
+    expected = trainable.to_numpy(tangents.trigflow_tangent(exact_network, x, many, x, SD)[1])
+    for t in (0.4, one):
+        got = tangents.trigflow_tangent(exact_network, x, t, x, SD)[1]
+        np.testing.assert_allclose(trainable.to_numpy(got), expected, rtol=1e-12)

@@ -76,6 +76,11 @@ def load_model(source: str | PathLike[str]) -> Model:
         path = path / MODEL
         if not path.is_file():
             raise Error(f"{source} has no {MODEL}: it is not a run folder, or its training has not saved anything yet.")
+    elif not path.exists():
+        raise Error(
+            f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "
+            f"or the {MODEL} in it."
+        )
     weights, manifest = _read(path)
     try:
         facts = {f.name: manifest["data"][f.name] for f in fields(DataFacts)}

@@ -1,6 +1,6 @@
 """The command ``cmcore``: what can be typed, and how it ends.
 
-Exit status 0; 2 after a sentence on stderr for what the user can mend; 130 after Ctrl-C.
+Exit status 0, or 2 after a sentence on stderr for what the user can mend. Ctrl-C is left to `cmcore.__main__`.
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         args.command(args)
         sys.stdout.flush()
-    except KeyboardInterrupt:
-        print("cmcore: interrupted.", file=sys.stderr)
-        return 130
     except BrokenPipeError:
         # Whoever read our output has gone; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -86,7 +83,7 @@ def _add_demo(sub: Any) -> None:
     parser = _add(sub, "demo", commands.demo, "train a teacher and a consistency model on digits and compare them")
     _add_backend(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is random (%(default)s)")
-    parser.add_argument("--out", default="demo", help="folder for the runs and the picture (%(default)s)")
+    parser.add_argument("--out", type=_place, default="demo", help="folder for the runs and the picture (%(default)s)")
     parser.add_argument("--steps", type=int, help="training steps of each of the two runs")
     parser.add_argument("--small", action="store_true", help="a smaller network and fewer steps, for slow machines")
 
@@ -95,14 +92,18 @@ def _add_train(sub: Any) -> None:
     parser = _add(sub, "train", commands.train, "train a model and write a run folder")
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
-    parser.add_argument("--data", help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file")
+    parser.add_argument(
+        "--data", type=_place, help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file"
+    )
     parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
     _add_backend(parser)
     parser.add_argument("--steps", type=int, help="number of training steps (10000)")
-    parser.add_argument("--out", required=True, help="the run's folder, which must be new")
+    parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
-    parser.add_argument("--teacher", help="a run of the recipe edm, for recipes that distil")
-    parser.add_argument("--init", help="a run with the same network whose weights to start from")
+    parser.add_argument(
+        "--teacher", type=_place, help="a run of the recipe edm (for tcm: ect), for recipes that distil"
+    )
+    parser.add_argument("--init", type=_place, help="a run with the same network whose weights to start from")
     parser.add_argument("--seed", type=int, help="of everything that is random (0)")
     parser.add_argument("--batch", type=int, help="samples in a step (256)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
@@ -119,24 +120,26 @@ def _add_train(sub: Any) -> None:
 
 def _add_sample(sub: Any) -> None:
     parser = _add(sub, "sample", commands.sample, "generate with a trained model")
-    parser.add_argument("run", metavar="RUN", help="a run folder or a model.safetensors")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
     parser.add_argument("--n", type=int, default=64, help="how many (%(default)s)")
     parser.add_argument("--steps", type=int, help="steps of the sampler (1; 18 for edm)")
     parser.add_argument("--times", type=float, nargs="+", metavar="T", help="the sampler's decreasing times instead")
     parser.add_argument("--label", help="the class to make, by name or number; by default all in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
-    parser.add_argument("--out", required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new")
+    parser.add_argument(
+        "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
+    )
     _add_backend(parser)
 
 
 def _add_eval(sub: Any) -> None:
     parser = _add(sub, "eval", commands.evaluate, "measure samples against held-out data, and time them")
-    parser.add_argument("run", metavar="RUN", help="a run folder or a model.safetensors")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
     parser.add_argument("--steps", type=int, nargs="+", metavar="S", help="numbers of sampler steps (1 2; 18 for edm)")
     parser.add_argument("--search", type=int, metavar="K", help="also find good times for a sampler with K steps")
     parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
-    parser.add_argument("--data", help="the data to compare with; by default the run's own")
+    parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
     _add_backend(parser)
@@ -144,12 +147,24 @@ def _add_eval(sub: Any) -> None:
 
 def _add_average(sub: Any) -> None:
     parser = _add(
-        sub, "average", commands.average, "make another average of the weights of a run with --set ema_std=..."
+        sub,
+        "average",
+        commands.average,
+        "make a model from a longer or shorter average of a run's weights (needs a run with --set ema_std=0.1)",
     )
-    parser.add_argument("run", metavar="RUN", help="a run folder")
-    parser.add_argument("--std", type=float, required=True, help="the average's relative width, such as 0.1")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder, trained with --set ema_std=...")
+    parser.add_argument(
+        "--std", type=float, required=True, help="how long the new average is, as a share of the training: 0.05, say"
+    )
     parser.add_argument("--at", type=int, metavar="STEP", help="as if training had ended after this step (the last)")
-    parser.add_argument("--out", required=True, help="the model's file, a .safetensors, which must be new")
+    parser.add_argument("--out", type=_place, required=True, help="the model's file, a .safetensors, which must be new")
+
+
+def _place(text: str) -> str:
+    # An empty path would be the current folder.
+    if not text:
+        raise argparse.ArgumentTypeError("an empty text names no file or folder")
+    return text
 
 
 def _sentence(problem: BaseException) -> str:

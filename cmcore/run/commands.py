@@ -21,7 +21,7 @@ from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
 from cmcore.run.checkpoint import Model, load_model, save_model
-from cmcore.run.config import Config, parse_options
+from cmcore.run.config import Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
@@ -48,6 +48,7 @@ def train(args: Namespace) -> None:
         given["options"] = parse_options(given.get("recipe", base.recipe), args.set)
         check_one_average(given["options"])
     config = replace(base, **given)
+    check_options_act(config)
     if not config.backend:
         # The choice of a default, and the line that tells it, belong to `use`.
         config = replace(config, backend=backends_of.use(device=config.device).name)
@@ -65,7 +66,7 @@ def sample(args: Namespace) -> None:
     out = Path(args.out)
     model = load_model(args.run)
     write = _writer(out, model)
-    labels = None if args.label is None else np.full(max(args.n, 1), _label(args.label, model))
+    labels = _labels(args, model)
     backend = _backend(args)
     x = generate.generate(
         model,
@@ -77,7 +78,7 @@ def sample(args: Namespace) -> None:
         batch=args.batch,
         labels=labels,
     )
-    write(x)
+    write(x, labels)
     print(f"Wrote {args.n} samples to {out}.", file=sys.stderr)
 
 
@@ -147,7 +148,7 @@ def _settled_path(source: str) -> str:
     return source if source in NAMED or not Path(source).exists() else str(Path(source).resolve())
 
 
-def _writer(out: Path, model: Model) -> Callable[[np.ndarray], Any]:
+def _writer(out: Path, model: Model) -> Callable[[np.ndarray, np.ndarray | None], Any]:
     """Return the function that writes samples to ``out``; `Error`, before anything is computed, if it could not."""
     kind = out.suffix.lower()
     if kind not in (".png", ".npz", ""):
@@ -159,8 +160,26 @@ def _writer(out: Path, model: Model) -> Callable[[np.ndarray], Any]:
     if kind:
         out.parent.mkdir(parents=True, exist_ok=True)
     if kind == ".png":
-        return lambda x: pictures.save_png(pictures.grid(x), out)
-    return lambda x: (pictures.save_npz if kind else pictures.save_folder)(x, out)
+        return lambda x, labels: pictures.save_png(pictures.grid(x), out)
+    if kind == ".npz":
+        return lambda x, labels: pictures.save_npz(x, out, None if labels is None else _named(labels, model))
+    return lambda x, labels: pictures.save_folder(x, out)
+
+
+def _labels(args: Namespace, model: Model) -> np.ndarray | None:
+    """The class number of each sample: the one asked for, or all in turn; none for a model without classes."""
+    if args.label is not None:
+        return np.full(max(args.n, 1), _label(args.label, model))
+    return np.arange(max(args.n, 1)) % len(model.data.classes) if model.data.classes else None
+
+
+def _named(labels: np.ndarray, model: Model) -> np.ndarray:
+    """Class numbers as data has them: by name, so that they mean the same there; as numbers where the names are numbers."""
+    names = model.data.classes
+    numeric = all(name.isdecimal() and name == str(int(name)) for name in names)
+    values = np.array([int(name) for name in names] if numeric else names)
+    named: np.ndarray = values[labels]
+    return named
 
 
 def _label(text: str, model: Model) -> int:

@@ -184,6 +184,21 @@ def parse_options(recipe: str, pairs: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
+NEUTRAL_WITHOUT_CLASSES = {"guidance": 1.0, "guidance_mix": 0.0, "label_dropout": 0.0}
+"""The options that act on classes alone, and their values that do nothing."""
+
+
+def check_options_act(config: Config) -> None:
+    """Raise `ValueError` if an option that needs classes is set for a run without them, where it would do nothing."""
+    for name, neutral in NEUTRAL_WITHOUT_CLASSES.items():
+        value = config.options.get(name, neutral)
+        if value != neutral and not config.classes:
+            raise ValueError(
+                f"The option {name} acts on classes, and this run has none, but --set {name}={value} was given; "
+                "add --classes, or leave the option out."
+            )
+
+
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe and all its options as plain JSON data."""
     return {"name": recipe.name, "options": asdict(recipe)}
@@ -198,9 +213,26 @@ def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
 
 
 def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    """Return in words where two collections of settings differ, such as "width 256 there, 128 here."."""
-    keys = [k for k in {**there, **here} if there.get(k) != here.get(k)]
-    return "; ".join(f"{k} {there.get(k)} there, {here.get(k)} here" for k in keys) + "."
+    """Return in words where two collections of settings differ, such as "width 256 there, 128 here; classes there only."."""
+
+    def said(name: str) -> str:
+        between = "" if name.endswith("=") else " "
+        if name in there and name in here:
+            return f"{name}{between}{there[name]} there, {here[name]} here"
+        where, value = ("there", there[name]) if name in there else ("here", here[name])
+        return f"{name} {where} only" if value is True else f"{name}{between}{value} {where} only"
+
+    return "; ".join(said(k) for k in {**there, **here} if k not in there or k not in here or there[k] != here[k]) + "."
+
+
+def as_typed(config: Config) -> dict[str, Any]:
+    """Return what was asked for by its names on the command line: ``{"--steps": 4, "--set lr=": 0.1, "--classes": True}``."""
+    settings = asdict(config)
+    options = settings.pop("options")
+    flags = {"--classes": settings.pop("classes"), "--no-compile": not settings.pop("compiled")}
+    typed = {option(name): value for name, value in settings.items() if value is not None}
+    typed |= {f"--set {name}=": _typed(value) for name, value in options.items()}
+    return typed | {flag: True for flag, on in flags.items() if on}
 
 
 def option(name: str) -> str:
@@ -240,6 +272,13 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
     there, here = teacher.recipe.sigma_data, recipe.sigma_data
     if there != here:
         raise Error(f"The teacher's sigma_data is {there}; a student cannot have another, {here}.")
+
+
+def _typed(value: Any) -> Any:
+    """An option's value as `_parse` reads it, but numbers, which are compared."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _parse(name: str, text: str, default: Any) -> Any:

@@ -18,7 +18,7 @@ from typing import Any
 
 from cmcore.errors import Error
 from cmcore.run.checkpoint import MODEL
-from cmcore.run.config import Config, Plan, differing, option, plan_from_json
+from cmcore.run.config import Config, Plan, as_typed, differing, plan_from_json
 from cmcore.run.files import atomic_write
 
 try:
@@ -107,10 +107,14 @@ class RunFolder:
             raise Error(f"There is no run in {self.path} (no config.json).")
         try:
             record = json.loads(self.config.read_bytes())
+            if not isinstance(record, dict):
+                raise ValueError("it does not hold the settings of a run.")
             if record["format"] > FORMAT:
                 raise ValueError(f"its format {record['format']} is newer than {FORMAT}, which this cmcore reads.")
             return Config(**record["settings"]), plan_from_json(record["plan"]), dict(record["versions"])
-        except (KeyError, ValueError, TypeError, AttributeError) as unfit:
+        except KeyError as missing:
+            raise Error(f"{self.config} cannot be used: it lacks {missing}.") from missing
+        except (ValueError, TypeError, AttributeError) as unfit:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
 
     @contextmanager
@@ -133,12 +137,10 @@ class RunFolder:
 
 def check_same_settings(folder: RunFolder, config: Config) -> None:
     """Raise `Error`, naming the difference, unless a run to resume was started with these settings."""
-    # By way of JSON, which makes lists of tuples.
-    there, here = (json.loads(json.dumps(asdict(c))) for c in (folder.read()[0], config))
-    different = [k for k in there if there[k] != here[k]]
-    if not different:
+    there, here = as_typed(folder.read()[0]), as_typed(config)
+    if there == here:
         return
-    named = differing({option(k): there[k] for k in different}, {option(k): here[k] for k in different})
+    named = differing(there, here)
     raise Error(
         f"The run in {folder.path} was started with other settings, and the schedules depend on all of them: {named} "
         f"Resume it as it was (--out {folder.path} --resume), or start a new run from its weights with --init."

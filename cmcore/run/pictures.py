@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -88,9 +89,15 @@ def save_folder(x: np.ndarray, folder: str | Path) -> None:
         Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(folder / f"{index:06d}.png")
 
 
-def save_npz(x: np.ndarray, path: str | Path) -> None:
-    """Write samples of any shape as the array "x" of an .npz file, whole or not at all, in their own dtype."""
-    atomic_write(path, lambda file: np.savez(file, x=np.asarray(x)))
+def save_npz(x: np.ndarray, path: str | Path, labels: np.ndarray | None = None) -> None:
+    """Write samples of any shape as the array "x" of an .npz file, and their labels, if any, as "labels".
+
+    Whole or not at all, in their own dtypes.
+    """
+    arrays: dict[str, Any] = {"x": np.asarray(x)}
+    if labels is not None:
+        arrays["labels"] = np.asarray(labels)
+    atomic_write(path, lambda file: np.savez(file, **arrays))
 
 
 def _pixels(x: np.ndarray) -> np.ndarray:

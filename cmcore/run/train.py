@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import backend as backends
-from cmcore.architectures import Architecture, grown
+from cmcore.architectures import Architecture, grown, to_config
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
 from cmcore.run import pictures
@@ -129,10 +129,25 @@ def _first_weights(
 ) -> Mapping[str, np.ndarray] | None:
     if init:
         return _fitted(init.weights, plan.architecture, seed)
-    if teacher and teacher.recipe.family == plan.recipe.family and continues(teacher.architecture, plan.architecture):
-        progress.note("The network starts from the teacher's weights (give --init to start from others).")
-        return _fitted(teacher.weights, plan.architecture, seed)
-    return None
+    if teacher is None:
+        return None
+    if difference := _other_network(plan, teacher):
+        progress.note(f"The student starts from random weights: {difference}")
+        return None
+    progress.note("The network starts from the teacher's weights (give --init to start from others).")
+    return _fitted(teacher.weights, plan.architecture, seed)
+
+
+def _other_network(plan: Plan, teacher: Model) -> str:
+    """Why a teacher's weights cannot start the student's network; empty where they can."""
+    if teacher.recipe.family != plan.recipe.family:
+        return f"its network is of the kind {plan.recipe.family!r} and the teacher's of the kind {teacher.recipe.family!r}."
+    if continues(teacher.architecture, plan.architecture):
+        return ""
+    ours, theirs = to_config(plan.architecture), to_config(teacher.architecture)
+    names = ["kind"] if ours["kind"] != theirs["kind"] else [k for k in ours if k in theirs and ours[k] != theirs[k]]
+    mine, other = (", ".join(f"{k} {config[k]}" for k in names) for config in (ours, theirs))
+    return f"its network ({mine}) is not the teacher's ({other})."
 
 
 def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
@@ -304,7 +319,9 @@ class _Run:
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""
-        return Error(f"{what}.{kept} Start anew with a lower learning rate (--set lr=...) or clipping (--set clip=1).")
+        return Error(
+            f"{what.rstrip('.')}.{kept} Start anew with a lower learning rate (--set lr=...) or clipping (--set clip=1)."
+        )
 
     def _say_how_to_go_on(self, done: int) -> None:
         if self._folder is None:

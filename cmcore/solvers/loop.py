@@ -52,8 +52,12 @@ def solve(
 
 
 def interval(times: Sequence[float], i: int) -> tuple[float, float]:
-    """Return the ends of step i as numbers, or raise a sentence if it starts where the ODE is not defined."""
+    """Return the ends of step i as numbers, r < t; a sentence if it starts where the ODE is not defined or leads nowhere."""
     t, r = float(times[i]), float(times[i + 1])
     if not (t > 0 and r >= 0):
         raise ValueError(f"The times must be positive, only the last one may be 0; got a step from {t} to {r}.")
+    if r >= t:
+        raise ValueError(
+            f"The times must decrease for a solver that remembers or adds noise, got a step from {t} to {r}."
+        )
     return t, r

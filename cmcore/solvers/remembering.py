@@ -18,7 +18,7 @@ class DPMpp2M(Solver):
     """DPM-Solver++(2M): order 2 with one evaluation a step (Lu et al. 2022, algorithm 2).
 
     The denoiser's value is extrapolated to the middle of the step, linearly in log t, from this and the last one. The first
-    step and one to time 0 are Euler's.
+    step and one to time 0 are Euler's. Times must decrease.
     """
 
     def step(
@@ -41,7 +41,8 @@ class LMS(Solver):
 
     The slope is interpolated through the last ``order`` points by a polynomial in t, which is integrated exactly. The first
     steps have lower orders, 1, 2, ...: they cost little where the path is nearly straight, as it is at t_max, but they keep
-    the error of second order, ``h^2`` for a first step h, where it is not. The last step may end at time 0.
+    the error of second order, ``h^2`` for a first step h, where it is not. Times must decrease; the last step
+    may end at time 0.
     """
 
     order: int = 4

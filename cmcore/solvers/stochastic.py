@@ -35,7 +35,7 @@ class Ancestral(Solver):
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
     ) -> tuple[Array, Memory]:
         """Take step i."""
-        t, r = _falling(times, i)
+        t, r = interval(times, i)
         fresh = min(1.0, self.eta * math.sqrt(1 - (r / t) ** 2))
         x = euler(denoiser, x, t, r * math.sqrt(1 - fresh**2))
         return _add(x, r * fresh, self.noise, i), memory
@@ -64,17 +64,10 @@ class Churn(Solver):
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
     ) -> tuple[Array, Memory]:
         """Take step i."""
-        t, r = _falling(times, i)
+        t, r = interval(times, i)
         gamma = min(self.s_churn / (len(times) - 1), math.sqrt(2) - 1) if self.s_tmin <= t <= self.s_tmax else 0.0
         x = _add(x, self.s_noise * t * math.sqrt(gamma * (2 + gamma)), self.noise, i)
         return heun(denoiser, x, t * (1 + gamma), r), memory
-
-
-def _falling(times: Sequence[float], i: int) -> tuple[float, float]:
-    t, r = interval(times, i)
-    if r >= t:
-        raise ValueError(f"The times of a stochastic solver must decrease, got a step from {t} to {r}.")
-    return t, r
 
 
 def _add(x: Array, std: float, noise: Noise, i: int) -> Array:

@@ -74,7 +74,7 @@ def test_foreign_files_are_refused(tmp_path):
 
 
 def test_missing_files_are_sentences(tmp_path):
-    with pytest.raises(cm.Error, match="no file"):
+    with pytest.raises(cm.Error, match="no run folder or model file"):
         load_model(tmp_path / "nothing")
     with pytest.raises(cm.Error, match="not a run folder"):
         load_model(tmp_path)

@@ -4,7 +4,9 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from PIL import Image
 import cmcore as cm
 from cmcore.run import cli
 from cmcore.run.checkpoint import load_model
+from cmcore.run.data import load
 from cmcore.run.folder import RunFolder
 
 pytestmark = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
@@ -130,6 +133,53 @@ def test_resuming_takes_everything_from_the_folder(trained, tmp_path, points, ca
     assert not (tmp_path / "none").exists()
 
 
+def test_other_settings_are_told_as_they_are_typed(trained, capsys):
+    base = ["train", "--out", trained, "--resume"]
+    typed = ["--set", "lr=0.1", "--set", "betas=0.5,0.9", "--set", "decay=true", "--seed", "1"]
+    assert run(*base, *typed) == 2
+    told = (
+        "all of them: --seed 0 there, 1 here; --set lr=0.1 here only; --set betas=0.5,0.9 here only; "
+        "--set decay=true here only. Resume"
+    )
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "told"), [("{}", "it lacks 'format'."), ("[]", "not hold the settings"), ("", "cannot be used")]
+)
+def test_settings_that_are_not_ours_are_a_sentence(tmp_path, content, told, capsys):
+    (tmp_path / "config.json").write_text(content)
+    assert run("train", "--out", tmp_path, "--resume") == 2
+    err = capsys.readouterr().err
+    assert "cannot be used: " in err
+    assert told in err
+
+
+def test_an_option_for_classes_may_be_named_where_it_does_nothing(points, tmp_path):
+    out = ["--out", tmp_path / "run", "--backend", FIRST, *SMALL]
+    assert run("train", "--data", points, "--recipe", "edm", "--set", "label_dropout=0", *out) == 0
+
+
+def test_samples_keep_their_classes_when_they_become_data(tmp_path):
+    """By name where classes have names; numbers stay numbers, in whose order 10 comes after 9."""
+    rng = np.random.default_rng(0)
+    numbers, names = np.arange(44) % 11, np.array(["cat", "ant", "bee"])[np.arange(44) % 3]
+    for i, (y, expected) in enumerate([(numbers, tuple(map(str, range(11)))), (names, ("ant", "bee", "cat"))]):
+        np.savez(tmp_path / f"{i}.npz", x=rng.normal(size=(44, 3)).astype(np.float32), y=y)
+        out = ["--out", tmp_path / f"run {i}", "--backend", FIRST, *SMALL]
+        assert run("train", "--data", tmp_path / f"{i}.npz", "--recipe", "edm", "--classes", *out) == 0
+        for extra in ([], ["--label", expected[-1]]):
+            made = tmp_path / f"samples {i} {len(extra)}.npz"
+            assert run("sample", out[1], "--n", 44, "--steps", 2, "--backend", "numpy", "--out", made, *extra) == 0
+            data = load(str(made), classes=True)
+            if extra:
+                assert data.classes == expected[-1:]
+            else:
+                assert data.classes == expected
+                assert (data.labels == np.arange(44) % len(expected)).all()
+                assert load(str(made)).labels is None
+
+
 def test_a_backend_is_chosen_and_named(points, tmp_path, capsys):
     assert run("train", "--data", points, "--out", tmp_path / "run", *SMALL) == 0
     first = cm.available()[0]
@@ -157,9 +207,30 @@ def test_a_backend_is_chosen_and_named(points, tmp_path, capsys):
         (["train", "--out", "{new}", "--data", "{points}", "--steps", "many"], "invalid int value"),
         (["train", "--out", "{new}", "--data", "{points}", "--classes", "--backend", FIRST], "no labels"),
         (["train", "--out", "{new}", "--data", "{points}", "--recipe", "cd", "--backend", FIRST], "needs --teacher"),
-        (["train", "--out", "{new}", "--data", "{points}", "--init", "{new}/x", "--backend", FIRST], "no file"),
+        (["train", "--out", "{new}", "--data", "{points}", "--init", "{new}/x", "--backend", FIRST], "no run folder"),
         (["train", "--out", "{new}", "--data", "{points}", "--network", "conv", "--backend", FIRST], "shape"),
-        (["sample", "{new}/none", "--out", "{new}/a.png"], "no file"),
+        (["sample", "{new}/none", "--out", "{new}/a.png"], "no run folder or model file"),
+        (
+            ["train", "--out", "{new}", "--data", "{points}", "--recipe", "cd", "--teacher", "nosuch"],
+            "'nosuch'; give the folder that cmcore train wrote",
+        ),
+        (["train", "--out", "{new}", "--data", ""], "--data: an empty text names no file or folder"),
+        (["train", "--out", "{new}", "--data", "{points}", "--teacher", ""], "--teacher: an empty text"),
+        (["train", "--out", "{new}", "--data", "{points}", "--init", ""], "--init: an empty text"),
+        (["train", "--out", "", "--data", "{points}"], "--out: an empty text"),
+        (["sample", "", "--out", "{new}/a.npz"], "RUN: an empty text"),
+        (
+            ["train", "--out", "{new}", "--data", "{points}", "--recipe", "cd", "--set", "guidance=2"],
+            "--set guidance=2.0 was given; add --classes",
+        ),
+        (
+            ["train", "--out", "{new}", "--data", "{points}", "--recipe", "edm", "--set", "label_dropout=.1"],
+            "label_dropout acts on classes",
+        ),
+        (
+            ["train", "--out", "{new}", "--data", "{points}", "--recipe", "imf", "--set", "guidance_mix=.1"],
+            "guidance_mix acts on classes",
+        ),
         (["sample", "{run}", "--out", "{new}/a.png"], "not images"),
         (["sample", "{run}", "--out", "{new}/a.jpeg"], "not to a.jpeg"),
         (["sample", "{run}", "--out", "{new}/a.npz", "--n", "0", "--backend", "numpy"], "at least 1"),
@@ -207,6 +278,25 @@ def test_a_missing_framework_is_named_with_what_to_type(monkeypatch, capsys):
 def test_debug_shows_the_traceback(tmp_path):
     with pytest.raises(cm.Error):
         run("sample", tmp_path, "--out", tmp_path / "a.png", "--debug")
+
+
+def test_ctrl_c_during_the_imports_is_one_line():
+    """In a process of its own, by the entry point that is installed, with the interrupt at a place that is sure to come."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    module, function = project["scripts"]["cmcore"].split(":")
+    for imported in ("cmcore.run.cli", "PIL"):
+        code = f"""
+import sys
+class CtrlC:
+    def find_spec(self, name, *_):
+        if name == {imported!r}:
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, CtrlC())
+from {module} import {function}
+sys.exit({function}())
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout, done.stderr) == (130, "", "cmcore: interrupted.\n")
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(points, tmp_path):

@@ -139,6 +139,23 @@ def test_distillation_starts_from_its_teacher_and_can_be_resumed_without_it(tmp_
 
 
 @needs_training
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"width": 16}, "its network (width 16) is not the teacher's (width 8)."),
+        ({"width": 16, "blocks": 2}, "its network (width 16, blocks 2) is not the teacher's (width 8, blocks 1)."),
+        ({"network": "conv"}, "its network (kind conv) is not the teacher's (kind mlp)."),
+        ({"recipe": "ayf"}, "its network is of the kind 'velocity' and the teacher's of the kind 'edm'."),
+    ],
+)
+def test_a_student_that_cannot_start_from_its_teacher_says_so(changes, told):
+    teacher, progress = train(make_config(FIRST, recipe="edm", steps=1), DATA), Notes()
+    train(make_config(FIRST, steps=1, **({"recipe": "cd"} | changes)), DATA, teacher=teacher, progress=progress)
+    assert f"The student starts from random weights: {told}" in progress.notes
+    assert not any("starts from the teacher's" in note for note in progress.notes)
+
+
+@needs_training
 def test_weights_to_start_from_are_used():
     first = train(make_config(FIRST, recipe="edm"), DATA)
     # A learning rate this small leaves float32 weights where they are.
@@ -167,6 +184,16 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_state(tmp_pa
 
 
 @needs_training
+def test_a_state_that_is_not_finite_is_one_sentence(tmp_path, monkeypatch):
+    def refused(*_):
+        raise ValueError("The array 'w' holds numbers that are not finite.")
+
+    monkeypatch.setattr(training, "save_state", refused)
+    with pytest.raises(cm.Error, match=r"broke down before step 0: The array 'w' .* not finite\. [A-Z]"):
+        train(make_config(FIRST), DATA, out=tmp_path / "run")
+
+
+@needs_training
 def test_nothing_is_overwritten(tmp_path):
     config = make_config(FIRST, steps=2)
     train(config, DATA, out=tmp_path / "run")
@@ -177,6 +204,8 @@ def test_nothing_is_overwritten(tmp_path):
         train(config, DATA, out=tmp_path / "run", resume=True)
     with pytest.raises(cm.Error, match="--seed 0 there, 1 here"):
         train(replace(config, seed=1), DATA, out=tmp_path / "run", resume=True)
+    with pytest.raises(cm.Error, match=r"all of them: --width 8 there only; --classes here only\. "):
+        train(replace(config, width=None, classes=True), DATA, out=tmp_path / "run", resume=True)
     with pytest.raises(cm.Error, match="the same data"):
         train(config, make_data(seed=1), out=tmp_path / "run", resume=True)
     assert {p: p.read_bytes() for p in (tmp_path / "run").rglob("*") if p.is_file()} == before
