@@ -205,6 +205,10 @@ class _Run:
             raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
         self._log = Log(self._folder.log, step, seconds)
         self._saved = step
+        # The process may have been killed after it had written the state and before the rest of that step.
+        save_model(self._model(step), self._folder.model)
+        if step == self._config.steps or (step and step % self._config.sample_interval() == 0):
+            self._picture(step)
         return self._loop(step)
 
     def _make_trainer(self, weights: Mapping[str, np.ndarray] | None) -> None:

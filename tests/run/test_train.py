@@ -100,6 +100,32 @@ def test_an_interrupted_run_ends_with_the_same_bits(tmp_path, name):
 
 
 @needs_training
+@pytest.mark.parametrize("step", [5, 12])
+def test_a_run_killed_right_after_it_wrote_a_state_is_completed(tmp_path, monkeypatch, step):
+    """Also after the last step's, when there is nothing left to train."""
+    config = make_config(FIRST, steps=12, save_every=5, sample_every=5)
+    whole = train(config, DATA, out=tmp_path / "whole")
+
+    class Killed(BaseException):
+        pass
+
+    def save_state(folder, done, *state):
+        original(folder, done, *state)
+        if done == step:
+            raise Killed
+
+    original = training.save_state
+    with monkeypatch.context() as patched, pytest.raises(Killed):
+        patched.setattr(training, "save_state", save_state)
+        train(config, DATA, out=tmp_path / "broken")
+    assert load_model(tmp_path / "broken").step < step
+    train(config, DATA, out=tmp_path / "broken", resume=True)
+    assert same_weights(load_model(tmp_path / "broken"), whole)
+    pictures = [sorted(p.name for p in RunFolder(tmp_path / run).samples.iterdir()) for run in ("whole", "broken")]
+    assert pictures[0] == pictures[1]
+
+
+@needs_training
 def test_ctrl_c_while_a_step_is_being_recorded_loses_nothing(tmp_path):
     class Late(Notes):
         def measure(self, row):
