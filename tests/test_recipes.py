@@ -175,6 +175,35 @@ def test_numbers_of_numpy_are_numbers():
     assert recipes.get("sct", normalize=math.inf).normalize == math.inf
 
 
+@pytest.mark.parametrize("name", ["edm", "cd", "ect", "psd"])
+def test_a_learned_weight_levels_the_losses(name):
+    """``e^w L - w``, least where ``e^w L = 1``; it is then ``1 - w`` (T13)."""
+    plain = recipes.get(name)
+    tau = numbers(plain)
+    x0, z = X0[: len(tau)], Z[: len(tau)]
+    scalars = plain.scalars(5, 10)
+    loss = plain.loss(NETS, x0, z, tau, scalars, {})
+    assert (loss > 0).all()
+
+    @dataclass(frozen=True)
+    class Weighing(Affine):
+        w: tuple = ()
+
+        def log_weight(self, *times):
+            assert len(times) == 1 + plain.two_times
+            return np.array(self.w)
+
+    def learned(w):
+        nets = {**NETS, "online": Weighing(net.slope, net.time, tuple(w))}
+        return recipes.get(name, learned_weight=True).loss(nets, x0, z, tau, scalars, {})
+
+    best = -np.log(loss)
+    np.testing.assert_allclose(learned(best), 1 - best, rtol=1e-12)
+    for other in (best - 0.01, best + 0.01):
+        np.testing.assert_allclose(learned(other), np.exp(other) * loss - other, rtol=1e-12)
+        assert (learned(other) > learned(best)).all()
+
+
 def test_edm_loss_is_the_weighted_denoising_error():
     recipe, t = recipes.get("edm"), np.exp(-1.2 + 1.2 * NORMAL)
     denoised = ConsistencyFunction(net, EDM(0.5))(X0 + t[:, None] * Z, t)

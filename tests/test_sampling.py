@@ -8,6 +8,8 @@ import pytest
 from exact import close, dtypes
 
 from cmcore import sampling
+from cmcore.grids import karras_host
+from cmcore.parametrization import Boundary, ConsistencyFunction
 from cmcore.paths import VE, Linear, TrigFlow
 
 STD, EPS = 0.5, 0.002
@@ -276,3 +278,25 @@ def test_conditions_reach_the_flow_map():
     sampling.flow_map(jump, z, (1.0, 0.0), label="7")
     sampling.gamma(jump, z, (1.0, 0.1), lambda i: z, label="8")
     assert seen == ["7", "8"]
+
+
+@pytest.mark.parametrize(
+    ("steps", "total", "mean"), [((), 192.7613, 0.25099), ((106,), 347.63565, 0.45265)], ids=["one step", "two steps"]
+)
+def test_sums_of_another_implementation(steps, total, mean):
+    """Those in the tests of diffusers' CMStochasticIterativeScheduler: N = 201, answers clipped, their network and input."""
+    torch = pytest.importorskip("torch", reason="the noise is of its generator")
+
+    def net(x, c_noise):
+        t = 1000 * c_noise[:, None, None, None]
+        return x * t / (t + 1)
+
+    def f(x, t):
+        return ConsistencyFunction(net, Boundary(0.5, EPS))(x, t).clip(-1, 1)
+
+    z = np.moveaxis(np.arange(768).reshape(3, 8, 8, 4) / 768, 3, 0)
+    noise = torch.randn(4, 3, 8, 8, generator=torch.manual_seed(0)).numpy().astype(np.float64)
+    times = [float(t) for t in karras_host(201)[::-1][[0, *steps]]]
+    x = sampling.multistep(f, z, times, lambda i: noise, t_min=EPS)
+    assert np.abs(x).sum() == pytest.approx(total, rel=2e-6)
+    assert np.abs(x).mean() == pytest.approx(mean, rel=2e-5)

@@ -115,9 +115,10 @@ def test_a_run_killed_right_after_it_wrote_a_state_is_completed(tmp_path, monkey
             raise Killed
 
     original = training.save_state
-    with monkeypatch.context() as patched, pytest.raises(Killed):
+    with monkeypatch.context() as patched:
         patched.setattr(training, "save_state", save_state)
-        train(config, DATA, out=tmp_path / "broken")
+        with pytest.raises(Killed):
+            train(config, DATA, out=tmp_path / "broken")
     assert load_model(tmp_path / "broken").step < step
     train(config, DATA, out=tmp_path / "broken", resume=True)
     assert same_weights(load_model(tmp_path / "broken"), whole)
