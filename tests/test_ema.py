@@ -180,8 +180,12 @@ def test_networks_that_differ_cannot_be_combined():
     [
         (lambda: ema.Constant(1.0), r"\[0, 1\)"),
         (lambda: ema.HalfLife(0.0), "must be positive"),
+        (lambda: ema.HalfLife(5.0, batch=0), "must be positive"),
         (lambda: ema.HalfLife(5.0, ramp_up=0.0), "ramp-up"),
+        (lambda: ema.WarmupPower(power=0.0), "must be positive"),
         (lambda: ema.WarmupPower(power=-1.0), "must be positive"),
+        (lambda: ema.WarmupPower(inv_gamma=0.0), "must be positive"),
+        (lambda: ema.WarmupPower(high=1.5), "low <= high"),
         (lambda: ema.WarmupPower(low=0.5, high=0.4), "low <= high"),
         (lambda: ema.PowerFunction(-0.5), "at least 0"),
         (lambda: ema.gamma_of(0.3), "at most 0.2887"),
@@ -189,6 +193,7 @@ def test_networks_that_differ_cannot_be_combined():
         (lambda: ema.fit([], ema.Profile(1, 1.0)), "no stored averages"),
         (lambda: ema.fit([ema.Profile(5, 1.0)], ema.Profile(6, 1.0)), "the last is at 5"),
         (lambda: ema.fit([ema.Profile(0, 1.0)], ema.Profile(1, 1.0)), "at least one step"),
+        (lambda: ema.fit([ema.Profile(float("inf"), 1.0)], ema.Profile(1, 1.0)), "got Profile"),
         (lambda: ema.fit([ema.Profile(5, 1.0)], ema.Profile(5, float("nan"))), "got Profile"),
         (lambda: ema.fit([ema.Profile(float("nan"), 1.0)], ema.Profile(1, 1.0)), "got Profile"),
         (lambda: ema.fit([ema.Profile(5, float("inf"))], ema.Profile(5, 1.0)), "got Profile"),
@@ -202,6 +207,12 @@ def test_networks_that_differ_cannot_be_combined():
 def test_what_cannot_be_is_a_sentence(call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call()
+
+
+def test_the_least_that_can_be():
+    assert ema.HalfLife(0.5).decay(10_000) == pytest.approx(0.25)
+    assert ema.WarmupPower(low=0.3, high=0.3).decay(50) == 0.3
+    np.testing.assert_allclose(ema.fit([ema.Profile(1, 0.0)], ema.Profile(1, 0.0)).factors, [1.0])
 
 
 @pytest.mark.parametrize("stored", [None, 5, iter([ema.Profile(5, 1.0)]), ema.Profile(5, 1.0), [(5, 1.0)], ["5"]])

@@ -319,6 +319,8 @@ def test_heavy_tailed_times_follow_the_truncated_student_law(lib):
 def test_logistic_times(lib):
     got = lib.to_numpy(grids.logistic_time(lib.asarray(np.array([-1.0, 0.0, 2.0]), "float64"), -0.4, 1.5))
     np.testing.assert_allclose(got, 1 / (1 + np.exp(-(-0.4 + 1.5 * np.array([-1.0, 0.0, 2.0])))), rtol=1e-13)
+    standard = lib.to_numpy(grids.logistic_time(lib.asarray(np.array([0.0, 2.0]), "float64")))
+    np.testing.assert_allclose(standard, [0.5, 1 / (1 + math.exp(-2.0))], rtol=1e-12)
 
 
 def test_the_middle_and_the_slope_of_the_grid(lib):

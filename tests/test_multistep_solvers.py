@@ -272,3 +272,20 @@ def test_settings_that_cannot_be_are_a_sentence(make, match):
 def test_noise_that_does_not_fit_is_an_error():
     with pytest.raises(ValueError, match="x and the noise"):
         solvers.solve(solvers.Ancestral(lambda i: np.zeros((1, 1))), gaussian_denoiser(MEAN, STD), X, TIMES)
+
+
+def test_the_noise_of_a_step_is_at_most_all_of_its_end():
+    """Else the rest of it would be the square root of a negative number."""
+    x = solvers.solve(solvers.Ancestral(lambda i: np.ones((4, 1)), eta=5.0), lambda x, t: 0.0 * x, X, (2.0, 1.0))
+    np.testing.assert_allclose(x, np.ones((4, 1)))
+
+
+def test_churn_acts_between_its_bounds_and_at_them():
+    def ends(times, **settings):
+        churn = solvers.Churn(lambda i: 0.0 * X, s_churn=1.0, s_noise=0.0, **settings)
+        return solvers.solve(churn, lambda x, t: 0.5 * x / (1 + t[:, None]), X, times)
+
+    plain = ends((2.0, 1.0), s_tmin=3.0)
+    assert np.array_equal(plain, ends((2.0, 1.0), s_tmax=1.0))
+    for bounds in ({"s_tmin": 2.0}, {"s_tmax": 2.0}):
+        assert not np.allclose(plain, ends((2.0, 1.0), **bounds))

@@ -262,6 +262,20 @@ def test_a_way_that_cannot_be_is_a_sentence(sampler, times, sentence):
         sampler(gaussian_jump(), np.zeros((1, 1)), times)
 
 
+def test_gamma_sampling_adds_no_noise_unless_told_to():
+    def no_noise(i):
+        raise AssertionError("noise was asked for")
+
+    x = sampling.gamma(gaussian_jump(), np.ones((1, 1)), (80.0, 1.0, 0.002), no_noise)
+    np.testing.assert_allclose(x, sampling.flow_map(gaussian_jump(), np.ones((1, 1)), (80.0, 1.0, 0.002)))
+
+
+def test_gamma_sampling_ends_at_the_smallest_time_at_the_earliest():
+    times, noise = (80.0, 1.0, 0.001), lambda i: np.zeros((1, 1))
+    with pytest.raises(ValueError, match=r"t_min = 0\.002"):
+        sampling.gamma(gaussian_jump(), np.ones((1, 1)), times, noise, t_min=0.002)
+
+
 @pytest.mark.parametrize(("settings", "sentence"), [({"gamma": 1.1}, "gamma must be"), ({"t_min": 0.5}, "t_min = 0.5")])
 def test_gamma_sampling_out_of_range_is_a_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):

@@ -95,6 +95,7 @@ def test_all_candidates_can_be_needed():
         (lambda: search.greedy(len, 0, [1.0]), "at least one step"),
         (lambda: search.greedy(len, 3, [1.0, 2.0]), "as many candidate times"),
         (lambda: search.greedy(len, 2, [2.0, 1.0]), "must increase"),
+        (lambda: search.greedy(len, 2, [1.0, 1.0]), "must increase"),
         (lambda: search.greedy(lambda times: math.nan, 2, [1.0, 2.0]), "not a number"),
     ],
 )

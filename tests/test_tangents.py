@@ -151,3 +151,22 @@ def test_a_tangent_at_one_time_for_all(trainable):
     for t in (0.4, one):
         got = tangents.trigflow_tangent(exact_network, x, t, x, SD)[1]
         np.testing.assert_allclose(trainable.to_numpy(got), expected, rtol=1e-12)
+
+
+def test_which_network_is_free_of_its_scalings():
+    def net(y, c_noise, shift=0.0):
+        return y * c_noise[:, None] + shift
+
+    assert cm.parametrization.TrigFlow(SD).free(net) is net
+    y, free = X / SD, cm.parametrization.TrigFlow(SD, "edm").free(net)
+    np.testing.assert_allclose(free(y, TIMES, shift=0.2), -net(y, np.log(SD * np.tan(TIMES)) / 4, 0.2), rtol=1e-12)
+
+
+def test_conditions_reach_the_network_of_a_tangent(trainable):
+    x, t, v = place(trainable, X, TIMES, 0.1 * X)
+    out, _ = tangents.trigflow_tangent(lambda y, s, shift=0.0: y + shift, x, t, v, SD, shift=0.5)
+    np.testing.assert_allclose(trainable.to_numpy(out), X / SD + 0.5, rtol=1e-12)
+
+
+def test_the_smallest_constant_of_a_normalisation_is_zero():
+    np.testing.assert_allclose((tangents.normalized(X, 0.0) ** 2).sum(1), 1.0, rtol=1e-12)
