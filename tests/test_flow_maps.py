@@ -147,3 +147,8 @@ def test_a_denoiser_on_another_path(lib):
     got = paths.rebased(law.denoiser, paths.VE(), paths.Linear())(x, t)
     expected = Along(law, paths.Linear()).denoiser(x, t)
     np.testing.assert_allclose(lib.to_numpy(got), lib.to_numpy(expected), rtol=1e-12)
+
+
+def test_conditions_reach_a_function_on_another_path():
+    function = paths.rebased(lambda x, t, shift=0.0: x + shift, paths.Linear(), paths.Linear())
+    np.testing.assert_allclose(function(X, T, shift=0.5), X + 0.5, rtol=1e-12)

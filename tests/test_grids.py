@@ -1,6 +1,7 @@
 """Golden values of the papers and of the authors' programs, exact end points, and traceable indices."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
@@ -218,7 +219,8 @@ def test_progressive_curriculum_with_fixed_mu():
 
 
 @pytest.mark.parametrize(
-    "curriculum", [grids.Progressive(), grids.Progressive(convention="code"), grids.Doubling(), grids.Stages()]
+    "curriculum",
+    [grids.Progressive(), grids.Progressive(convention="code"), grids.Doubling(), grids.Stages(), grids.Halving(8)],
 )
 def test_a_curriculum_stays_where_it_ended(curriculum):
     assert curriculum(5000, 1000) == curriculum(1000, 1000)
@@ -248,6 +250,13 @@ def test_there_are_eight_stages_unless_told_otherwise():
     assert grids.Stages()(999, 1000) == {"stage": 7.0}
 
 
+def test_the_least_curricula():
+    assert grids.Fixed(2, 1.0)(0, 1) == {"n": 2.0, "target_decay": 1.0}
+    assert [grids.Doubling(1, 1)(k, 1)["n"] for k in (0, 1)] == [2.0, 2.0]
+    assert grids.Stages(1)(0, 1) == {"stage": 0.0}
+    assert grids.Halving(2)(0, 1) == {"n": 1.0, "target_decay": 0.0}
+
+
 def test_fixed_curriculum_does_not_depend_on_the_step():
     assert grids.Fixed()(7, 100) == {"n": 18.0, "target_decay": 0.0}
     assert grids.Fixed(40, 0.95)(7, 100) == {"n": 40.0, "target_decay": 0.95}
@@ -263,6 +272,7 @@ def test_fixed_curriculum_does_not_depend_on_the_step():
         lambda: grids.karras_host(18, rho=0.0),
         lambda: grids.karras_host(18, math.nan),
         lambda: grids.karras_time(np.array([1.0]), 18, t_max=math.inf),
+        lambda: grids.karras_time(np.array([1.0]), 18, rho=0.0),
         lambda: grids.Progressive(s0=0),
         lambda: grids.Progressive(s0=20, s1=10),
         lambda: grids.Progressive(mu0=1.0),
@@ -296,6 +306,17 @@ def test_lognormal_pairs_have_the_probabilities_of_their_law(lib):
     np.testing.assert_allclose(r, grid[index], rtol=1e-12)
     share = np.bincount(index, minlength=n - 1) / count
     np.testing.assert_allclose(share, grids.lognormal_index_pmf(n), atol=1.0 / count)
+
+
+def test_lognormal_pairs_of_another_law():
+    """And of a grid as large as the table."""
+    n, count, law = 6, 20000, {"mean": -0.4, "std": 0.7, "t_min": 0.1, "t_max": 5.0}
+    u = (np.arange(count) + 0.5) / count
+    t = grids.lognormal_index_pair(u, float(n), n, **law).t
+    grid = grids.karras_host(n, 0.1, 5.0)
+    cdf = np.array([NormalDist(-0.4, 0.7).cdf(math.log(point)) for point in grid])
+    share = np.array([np.isclose(t, point).mean() for point in grid[1:]])
+    np.testing.assert_allclose(share, np.diff(cdf) / (cdf[-1] - cdf[0]), atol=1.0 / count)
 
 
 def test_lognormal_pairs_stay_on_the_grid(lib):
