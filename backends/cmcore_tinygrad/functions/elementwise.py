@@ -86,12 +86,13 @@ def abs(x: Tensor, /) -> Tensor:
 
 def sign(x: Tensor, /) -> Tensor:
     """Return -1, 0, 1, or NaN for NaN."""
-    return x.ne(x).where(x, x.sign()) if is_floating(x) else x.sign()
+    return isnan(x).where(x, x.sign()) if is_floating(x) else x.sign()
 
 
 def isnan(x: Tensor, /) -> Tensor:
     """Tell which elements are NaN."""
-    return x.ne(x)
+    # Not x != x: of a constant tinygrad takes that for False. Its >= and == are negations of < and !=.
+    return ((x < _INF) | x.eq(_INF)).logical_not() if is_floating(x) else x.ne(x)
 
 
 def isinf(x: Tensor, /) -> Tensor:
@@ -178,7 +179,7 @@ def minimum(x1: Any, x2: Any, /) -> Tensor:
 def _nan_of(x1: Tensor, x2: Tensor, otherwise: Tensor) -> Tensor:
     if not is_floating(otherwise):
         return otherwise
-    return (x1.ne(x1) | x2.ne(x2)).where(float("nan"), otherwise)
+    return (isnan(x1) | isnan(x2)).where(float("nan"), otherwise)
 
 
 def clip(x: Tensor, /, min: Any = None, max: Any = None) -> Tensor:

@@ -1,18 +1,17 @@
-"""Sums, means, extremes and searches along axes."""
+"""Sums, means and extremes along axes."""
 
 from __future__ import annotations
 
 import builtins
-from typing import Any
 
 from tinygrad import Tensor, dtypes
 from tinygrad.dtype import DType
 
 from cmcore_tinygrad.functions.dtypes import DEFAULT_INT, is_floating
+from cmcore_tinygrad.functions.elementwise import isnan
 
 __all__ = [
-    "all", "any", "argmax", "argmin", "cumulative_sum", "max", "mean", "min", "prod", "searchsorted", "std", "sum",
-    "var",
+    "all", "any", "argmax", "argmin", "cumulative_sum", "max", "mean", "min", "prod", "std", "sum", "var",
 ]  # fmt: skip
 
 Axis = int | tuple[int, ...] | None
@@ -44,7 +43,8 @@ def var(x: Tensor, /, *, axis: Axis = None, correction: float = 0.0, keepdims: b
     """Return the variance along the axes: squared deviations over (count - correction)."""
     deviation = x - mean(x, axis=axis, keepdims=True)
     count = builtins.max(0, _count(x, axis) - correction)
-    return sum(deviation * deviation, axis=axis, keepdims=keepdims) / count
+    # tinygrad takes x - x for 0, whatever x is.
+    return _nan_if_any(x, sum(deviation * deviation, axis=axis, keepdims=keepdims) / count, axis, keepdims)
 
 
 def std(x: Tensor, /, *, axis: Axis = None, correction: float = 0.0, keepdims: bool = False) -> Tensor:
@@ -73,7 +73,7 @@ def min(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
 def _nan_if_any(x: Tensor, otherwise: Tensor, axis: Axis, keepdims: bool) -> Tensor:
     if not is_floating(x):
         return otherwise
-    return x.ne(x).any(axis, keepdim=keepdims).where(float("nan"), otherwise)
+    return isnan(x).any(axis, keepdim=keepdims).where(float("nan"), otherwise)
 
 
 def all(x: Tensor, /, *, axis: Axis = None, keepdims: bool = False) -> Tensor:
@@ -113,11 +113,3 @@ def cumulative_sum(
         return sums
     start = Tensor.zeros(*x.shape[:axis], 1, *x.shape[axis + 1 :], dtype=x.dtype, device=x.device)
     return start.cat(sums, dim=axis)
-
-
-def searchsorted(x1: Tensor, x2: Any, /, *, side: str = "left", sorter: Tensor | None = None) -> Tensor:
-    """Return where the elements of x2 would be put into the sorted x1 to keep it sorted; O(len(x1) len(x2))."""
-    ordered = x1 if sorter is None else x1[sorter]
-    sought = (x2 if isinstance(x2, Tensor) else ordered.const_like(x2).max()).unsqueeze(-1)
-    before = ordered < sought if side == "left" else (ordered < sought) | (ordered == sought)
-    return before.sum(-1, dtype=DEFAULT_INT)
