@@ -14,7 +14,7 @@ import argparse
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from statistics import NormalDist
 from typing import Any
 
@@ -30,21 +30,58 @@ LAWS: dict[str, Oracle] = {"gaussian": Gaussian(0.2, 0.5), "mixture": Mixture([0
 STD = {"gaussian": math.sqrt(0.5**2 + 0.2**2), "mixture": math.sqrt(0.1**2 + 1.0)}
 """Root mean squares: the scale that the networks' inputs are brought to."""
 
+TUNING = {"weighting": "snr_plus_one", "mean": 0.0, "std": 2.0}
+CHOICES: dict[str, dict[str, Any]] = {
+    "edm": {"mean": -0.5, "std": 1.6},
+    "cd": {"n": 40, "weighting": "inverse_gap"},
+    "ct": {"s1": 1280, "weighting": "inverse_gap"},
+    "ict": {"s1": 320, **TUNING},
+    "ect": {"stages": 6, **TUNING},
+    "sct-vr": {"stages": 6, **TUNING},
+    "tcm": {"stage": 6, "weighting": "snr_plus_one"},
+    "cmt": {"steps": 12},
+    "cd-continuous": {"weighting": "inverse_gap", "lr": 2e-3},
+    "ct-continuous": {"weighting": "inverse_gap", "lr": 2e-3},
+    "sct": {"mean": 0.0, "std": 2.0, "learned_weight": False, "tangent_warmup": 500},
+    "scd": {"mean": 0.0, "std": 1.6, "learned_weight": False, "tangent_warmup": 500, "lr": 2e-3},
+    "meanflow": {"mean": 0.0, "std": 2.0, "different": 0.25, "lr": 2e-3},
+    "imf": {"mean": 0.0, "std": 2.0, "different": 0.25, "lr": 2e-3},
+    "psd": {"diagonal": 0.5},
+    "splitmeanflow": {"diagonal": 0.5},
+    "shortcut": {"diagonal": 0.75, "bound": 6.0, "mu": 0.9},
+    "ctm": {"n": 24, "reach": 8, "mu": 0.9},
+    "ayf": {"std": 1.6, "tangent_warmup": 500, "warmup_max": 1.0, "lr": 2e-3},
+}
+"""What suits a short run on these laws, found by trying: times that reach the noise, weights that do not forget it, finer grids."""
+
 UNBIASED: dict[str, dict[str, Any]] = {
-    "ct": {"mu0": 0.0, "weighting": "inverse_gap", "s1": 1280},
+    "ct": {"mu0": 0.0},
     "ict": {"distance": "squared_l2"},
     "ect": {"distance": "squared_l2"},
     "sct-vr": {"distance": "squared_l2"},
     "tcm": {"distance": "squared_l2"},
     "sct": {"normalize": math.inf},
+    "scd": {"normalize": math.inf},
     "meanflow": {"power": 0.0},
     "imf": {"power": 0.0},
+    "ayf": {"normalize": math.inf},
 }
-"""The options under which a method without a teacher is unbiased."""
-
+"""The options under which a method is unbiased. sCD and AYF are so in any case, but then weigh all samples alike here, too."""
 
 ORIGINS = {"tcm": "ect", "pd": "edm"}
 """The recipes that start from another's network, which is their teacher."""
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a run is: its length, the batch, the network, and the learning rate it starts from."""
+
+    steps: int = 4000
+    batch: int = 512
+    width: int = 32
+    blocks: int = 2
+    features: int = 16
+    lr: float = 5e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,24 +100,31 @@ class ExactTeacher:
 
 
 def draw(law: Oracle, seed: int, batch: int) -> Iterator[np.ndarray]:
-    """Yield batches of data, (batch, 1) float32."""
+    """Yield batches of data, (batch, 1) float32, stratified: each has its components' shares to within one sample."""
     rng = np.random.default_rng(seed)
     while True:
         random = [rng.standard_normal((batch, 1))]
         if isinstance(law, Mixture):
-            random.append(rng.random((batch, 1)))
+            random.append((rng.permutation(batch)[:, None] + rng.random((batch, 1))) / batch)
         yield np.asarray(law.sample(*random), np.float32)
 
 
-def train(backend: Backend, name: str, law: str, steps: int, as_published: bool, seed: int) -> tuple[Recipe, Any]:
+def train(
+    backend: Backend, name: str, law: str, size: Size, as_published: bool = False, seed: int = 0, **changed: Any
+) -> tuple[Recipe, Any]:
     """Return the recipe and the network, trained on the law with it, under its averaged weights."""
-    recipe = cm.recipes.get(name, **options(name, law, as_published))
+    recipe = cm.recipes.get(name, **(options(name, law, size, as_published) | changed))
     architecture = cm.architectures.ResidualMLP(
-        (1,), width=64, blocks=2, two_times=recipe.two_times, log_weight=recipe.learned_weight
+        (1,),
+        size.width,
+        size.blocks,
+        features=size.features,
+        two_times=recipe.two_times,
+        log_weight=recipe.learned_weight,
     )
     teacher, weights = ExactTeacher(LAWS[law], recipe.sigma_data), None
     if origin := ORIGINS.get(name):
-        teacher = train(backend, origin, law, steps, as_published, seed)[1]
+        teacher = train(backend, origin, law, size, as_published, seed)[1]
         weights = backend.weights(teacher)
     trainer = backend.trainer(
         backend.network(architecture, weights, seed=seed),
@@ -92,8 +136,8 @@ def train(backend: Backend, name: str, law: str, steps: int, as_published: bool,
         keep_target=recipe.keep_target,
         seed=seed,
     )
-    for k, x0 in zip(range(steps), draw(LAWS[law], seed, 512), strict=False):
-        trainer.step(k, backend.asarray(x0), recipe.scalars(k, steps))
+    for k, x0 in zip(range(size.steps), draw(LAWS[law], seed, size.batch), strict=False):
+        trainer.step(k, backend.asarray(x0), recipe.scalars(k, size.steps))
     return recipe, backend.network(architecture, trainer.weights())
 
 
@@ -112,20 +156,24 @@ def exact(recipe: Recipe, law: Oracle, z: np.ndarray) -> np.ndarray:
     return np.asarray(law.flow(start * z, start, recipe.t_min))
 
 
-def options(name: str, law: str, as_published: bool) -> dict[str, Any]:
-    """Return a recipe's options for a run of this size: a higher learning rate that falls, short warm-ups, little averaging."""
-    chosen: dict[str, Any] = {"sigma_data": STD[law], "lr": 2e-3, "decay": True, "ema": 0.99, "algorithm": "adam"}
-    recipe = cm.recipes.get(name)
-    if hasattr(recipe, "tangent_warmup"):
-        chosen["tangent_warmup"] = 500
-    return chosen | ({} if as_published else UNBIASED.get(name, {}))
+def options(name: str, law: str, size: Size, as_published: bool = False) -> dict[str, Any]:
+    """Return a recipe's options for a run of this size: a learning rate that falls to zero, and a short average."""
+    common = {
+        "sigma_data": STD[law],
+        "lr": size.lr,
+        "decay": True,
+        "ema": 0.99,
+        "algorithm": "adam",
+        "weight_decay": 0.0,
+    }
+    return common | CHOICES.get(name, {}) | ({} if as_published else UNBIASED.get(name, {}))
 
 
 def recover(
-    backend: Backend, name: str, law: str, steps: int, as_published: bool = False, seed: int = 0
+    backend: Backend, name: str, law: str, size: Size, as_published: bool = False, seed: int = 0
 ) -> tuple[float, float]:
     """Return the root-mean-square error of the one-step map and the share of samples above 0."""
-    recipe, net = train(backend, name, law, steps, as_published, seed)
+    recipe, net = train(backend, name, law, size, as_published, seed)
     z, x = one_step(backend, recipe, net)
     return float(np.sqrt(np.mean((x - exact(recipe, LAWS[law], z)) ** 2))), float(np.mean(x > 0))
 
@@ -136,15 +184,16 @@ def main() -> None:
     parser.add_argument("--backend", default=None)
     parser.add_argument("--recipe", nargs="*", default=list(cm.recipes.names()))
     parser.add_argument("--law", nargs="*", default=list(LAWS))
-    parser.add_argument("--steps", type=int, default=4000)
+    for field in fields(Size):
+        parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
     parser.add_argument("--as-published", action="store_true")
     args = parser.parse_args()
-    backend = cm.use(args.backend)
+    backend, size = cm.use(args.backend), Size(**{field.name: getattr(args, field.name) for field in fields(Size)})
     print("| recipe | law | RMS error | share above 0 | seconds |\n|---|---|---|---|---|")
     for name in args.recipe:
         for law in args.law:
             start = time.perf_counter()
-            error, share = recover(backend, name, law, args.steps, args.as_published)
+            error, share = recover(backend, name, law, size, args.as_published)
             print(f"| {name} | {law} | {error:.4f} | {share:.3f} | {time.perf_counter() - start:.0f} |", flush=True)
 
 
