@@ -1,6 +1,6 @@
 """Does each method, trained, reach the answer that is known? On a Gaussian and on a mixture of two, one dimension each.
 
-    python benchmarks/recovery.py [--backend jax] [--recipe cd ect ...] [--law gaussian mixture] [--steps 4000]
+    python benchmarks/recovery.py [--backend jax] [--recipe cd ect ...] [--law gaussian mixture] [--steps 4000] [--seed 0]
 
 Each recipe trains a small network from nothing, with the exact score as the teacher where it takes one, and is asked for one
 step from t_max. Printed are the root-mean-square error to the exact map and, for the mixture .8 N(-1, .1^2) + .2 N(1, .1^2),
@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--law", nargs="*", default=list(LAWS))
     for field in fields(Size):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--as-published", action="store_true")
     args = parser.parse_args()
     backend, size = cm.use(args.backend), Size(**{field.name: getattr(args, field.name) for field in fields(Size)})
@@ -193,7 +194,7 @@ def main() -> None:
     for name in args.recipe:
         for law in args.law:
             start = time.perf_counter()
-            error, share = recover(backend, name, law, size, args.as_published)
+            error, share = recover(backend, name, law, size, args.as_published, args.seed)
             print(f"| {name} | {law} | {error:.4f} | {share:.3f} | {time.perf_counter() - start:.0f} |", flush=True)
 
 
