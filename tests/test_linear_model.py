@@ -74,3 +74,10 @@ def test_easy_consistency_tuning(stage):
     pairs = grids.ect_pair(np.array(times), float(stage))
     got = ratio(np.prod(best_factors(pairs.t, pairs.r)), t_min=0.0)
     assert round(got, 3 if stage < 6 else 4) == ECT[stage]
+
+
+def test_the_first_stage_of_easy_consistency_tuning_ends_at_the_data():
+    times = [80.0]
+    while times[-1] > 0:
+        times.append(float(grids.ect_pair(np.array([times[-1]]), 0.0).r[0]))
+    assert len(times) == 8

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from exact import close, dtypes, gaussian_denoiser
 
-from cmcore import distances, grids, losses, solvers
+from cmcore import distances, losses, solvers
 
 STD = 0.5
 
@@ -166,69 +166,3 @@ def test_training_and_distillation_differ_in_value_as_known(lib, t, r):
     cd = losses.consistency(f, f, x0, z, t, r, denoiser=gaussian_denoiser(0.0, STD), step=solvers.euler)
     gap = lib.to_numpy(ct).mean() - lib.to_numpy(cd).mean()
     assert gap == pytest.approx((t - r) ** 2 * slope(1.3, r) ** 2 * STD**2 / (STD**2 + t**2), rel=1e-10)
-
-
-# --- what perfect training of one linear function per time arrives at: T23 ------------------------------------------
-
-
-def best_slopes(t, r, **options):
-    """Return, for each pair of times, the A that minimises the expected loss of f = A x against a target f = x.
-
-    The loss is a parabola in A, so its values at three points give the minimum exactly.
-    """
-    from conftest import Library
-
-    import cmcore as cm
-
-    lib = Library("numpy", cm.load("numpy"))
-    x0, z = four_points(lib, repeats=len(t))
-    t, r = np.tile(t, 4), np.tile(r, 4)
-
-    def expected(a):
-        loss = losses.consistency(lambda x, s: a * x, lambda x, s: x, x0, z, t, r, **options)
-        return loss.reshape(4, -1).mean(0)
-
-    below, middle, above = expected(-1.0), expected(0.0), expected(1.0)
-    return (below - above) / (2 * (below + above - 2 * middle))
-
-
-SIZES = (3, 11, 18, 41, 81, 161, 321, 641, 1281)
-
-
-@pytest.mark.parametrize(
-    ("options", "ratios"),
-    [
-        ({}, (0.1953, 0.7528, 0.8461, 0.9314, 0.9651, 0.9824, 0.9912, 0.9956, 0.9978)),
-        (
-            {"denoiser": gaussian_denoiser(0.0, STD), "step": solvers.euler},
-            (0.1953, 0.7528, 0.8461, 0.9314, 0.9651, 0.9824, 0.9912, 0.9956, 0.9978),
-        ),
-        (
-            {"denoiser": gaussian_denoiser(0.0, STD), "step": solvers.heun},
-            (4.095, 1.1746, 1.0553, 1.0093, 1.0023, 1.0006, 1.0001, 1.0000, 1.0000),
-        ),
-    ],
-    ids=["training", "distillation-euler", "distillation-heun"],
-)
-def test_where_training_arrives(options, ratios):
-    exact = np.sqrt((STD**2 + 0.002**2) / (STD**2 + 80**2))
-    for n, ratio in zip(SIZES, ratios, strict=True):
-        pair = grids.uniform_pair((np.arange(n - 1) + 0.5) / (n - 1), float(n))
-        assert np.prod(best_slopes(pair.t, pair.r, **options)) / exact == pytest.approx(
-            ratio, abs=5.1e-5 * max(ratio, 1) * (10 if ratio > 4 else 1)
-        )
-
-
-def test_where_easy_consistency_tuning_arrives():
-    exact = STD / np.sqrt(STD**2 + 80**2)
-    ratios = (0.597, 0.678, 0.862, 0.937, 0.969, 0.985, 0.9926, 0.9963, 0.9982)
-    for stage, ratio in enumerate(ratios):
-        times = [80.0]
-        while times[-1] > 1e-6:  # below, all functions are the identity; from stage 2 on the times never reach 0
-            times.append(float(grids.ect_pair(np.array([times[-1]]), float(stage)).r[0]))
-        chain = np.array(times)
-        got = np.prod(best_slopes(chain[:-1], chain[1:])) / exact
-        assert got == pytest.approx(ratio, abs=5.1e-5 if stage >= 6 else 5.1e-4)
-        if stage == 0:
-            assert len(chain) == 8
-            assert chain[-1] == 0

@@ -77,6 +77,18 @@ def test_heun_is_the_published_step(lib, dtype):
     close(lib, got, x + (r - t)[:, None] * (first + second) / 2, dtype, scale=10.0)
 
 
+def test_eulers_steps_with_one_prediction_compose_and_go_back(lib):
+    """T16: DDIM's semigroup for a prediction that stays the same, and its inverse."""
+    x, held = (lib.asarray(v, "float64") for v in (np.array([[1.5], [-0.2]]), np.array([[0.3], [0.8]])))
+
+    def step(x, t, r):
+        return solvers.euler(lambda x, t: held, x, t, r)
+
+    direct = step(x, 3.0, 0.2)
+    np.testing.assert_allclose(lib.to_numpy(step(step(x, 3.0, 1.1), 1.1, 0.2)), lib.to_numpy(direct), rtol=1e-12)
+    np.testing.assert_allclose(lib.to_numpy(step(direct, 0.2, 3.0)), lib.to_numpy(x), rtol=1e-12)
+
+
 @dtypes
 def test_euler_on_data_of_one_point_is_exact(lib, dtype):
     # D is constant, so the path is straight: any step lands on it.
