@@ -51,8 +51,9 @@ def evaluate(
 ) -> list[Row]:
     """Compare n samples for each number of steps with the data's held-out part, or all of it if none is held out.
 
-    With ``times`` there is a row for a sampler with these times too. The last row is the floor: the distance of the training data to the held-out data, if any is held out. Times are
-    medians over batches, noise and copy to the host included; they leave out a first batch, in which networks are compiled.
+    With ``times`` there is a row for a sampler with these times too. The last row is the floor: the distance of the training
+    data to the held-out data, if any is held out. Times are medians over batches, noise and copy to the host included; they
+    leave out a first batch, in which networks are compiled.
     """
     if tuple(model.data.shape) != tuple(data.shape):
         raise ValueError(f"The model makes samples of shape {model.data.shape}, the data has {data.shape}.")
