@@ -290,8 +290,7 @@ def namespace(*arrays: Array) -> Any:
     for x in arrays:
         if x is None or isinstance(x, (bool, int, float)):
             continue
-        # Remembered by type: it is faster, and torch.compile need not trace the search.
-        xp = _namespaces.get(type(x)) or _find_namespace(x)
+        xp = _namespace_of(x)
         if found is not None and xp is not found:
             raise TypeError(f"Expected arrays of one framework, got {_kinds(arrays)}.")
         found = xp
@@ -323,10 +322,16 @@ def draws_shape(draws: int) -> tuple[int, ...]:
     return () if draws == 1 else (draws,)
 
 
-def _find_namespace(x: Array) -> Any:
-    xp = array_api_compat.array_namespace(x) if array_api_compat.is_array_api_obj(x) else of(x).xp
-    _namespaces[type(x)] = xp
-    return xp
+def _namespace_of(x: Array) -> Any:
+    kind = type(x)
+    if kind.__module__.partition(".")[0] == "torch":
+        # torch.compile traces this, and compiles anew when a table that it read has grown since.
+        from array_api_compat import torch
+
+        return torch
+    if kind not in _namespaces:
+        _namespaces[kind] = array_api_compat.array_namespace(x) if array_api_compat.is_array_api_obj(x) else of(x).xp
+    return _namespaces[kind]
 
 
 def _kinds(arrays: tuple[Array, ...]) -> str:

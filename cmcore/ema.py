@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -195,7 +196,11 @@ def combine(factors: Sequence[float] | np.ndarray, weights: Iterable[Weights]) -
     """Return the sum of factors times weights, added up in float64, in the dtypes of the first; they may be an iterator."""
     totals: dict[str, np.ndarray] = {}
     dtypes: dict[str, np.dtype] = {}
-    for factor, each in zip(factors, weights, strict=True):
+    for factor, each in zip_longest(factors, weights):
+        if factor is None or each is None:
+            raise ValueError(
+                "There must be one factor for each of the weights; there are more of one than of the other."
+            )
         if totals and {k: v.shape for k, v in each.items()} != {k: v.shape for k, v in totals.items()}:
             raise ValueError("The stored averages are of different networks: their names or shapes differ.")
         dtypes = dtypes or {name: array.dtype for name, array in each.items()}

@@ -55,4 +55,6 @@ def consistency(
     path = VE()
     x_t = path.perturb(x0, z, t)
     x_r = path.perturb(x0, z, r) if denoiser is None else stop_gradient(step(denoiser, x_t, t, r))
-    return distance(f(x_t, t, **cond), stop_gradient(f_target(x_r, r, **cond)))
+    # The target comes first: it is done with its memory before f keeps what the backward pass needs.
+    goal = stop_gradient(f_target(x_r, r, **cond))
+    return distance(f(x_t, t, **cond), goal)

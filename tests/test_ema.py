@@ -170,6 +170,12 @@ def test_weights_are_added_up_in_double_precision_and_keep_their_dtype():
     )
 
 
+@pytest.mark.parametrize("factors", [[0.5], [0.5, 0.2, 0.3]])
+def test_each_average_needs_its_factor(factors):
+    with pytest.raises(ValueError, match="one factor for each"):
+        ema.combine(factors, iter([{"w": np.zeros(2)}, {"w": np.zeros(2)}]))
+
+
 def test_networks_that_differ_cannot_be_combined():
     with pytest.raises(ValueError, match="different networks"):
         ema.combine([0.5, 0.5], [{"w": np.zeros(2)}, {"w": np.zeros(3)}])
