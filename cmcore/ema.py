@@ -20,6 +20,8 @@ Weights = Mapping[str, np.ndarray]
 
 WIDEST = math.sqrt(1 / 12)
 """The relative width of the average with equal weights (gamma = 0), beyond which there is no power function."""
+NARROWEST = 1e-6
+"""A width below which an average is its last weights in every digit that matters."""
 
 
 class Schedule(Protocol):
@@ -129,12 +131,14 @@ class PowerFunction:
 
 @cache
 def gamma_of(sigma_rel: float) -> float:
-    """Return the exponent gamma >= 0 whose profile has the relative width sigma_rel, in (0, 0.2886].
+    """Return the exponent gamma >= 0 whose profile has the relative width sigma_rel, from 1e-6 to 0.2886.
 
     It is the root of ``g^3 + 7 g^2 + (16 - sigma_rel^-2) g + (12 - sigma_rel^-2)``: 6.94 for 0.1, 16.97 for 0.05.
     """
-    if not 0 < sigma_rel <= WIDEST:
-        raise ValueError(f"The relative width of an average must be above 0 and at most {WIDEST:.4f}, got {sigma_rel}.")
+    if not NARROWEST <= sigma_rel <= WIDEST:
+        raise ValueError(
+            f"The relative width of an average must be at least {NARROWEST} and at most {WIDEST:.4f}, got {sigma_rel}."
+        )
     inverse = sigma_rel**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return max(0.0, float(roots.real.max()))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
-from numbers import Real
+from dataclasses import dataclass, fields
 
 from cmcore import ema as averages
+from cmcore._options import check_kind
 
 ALGORITHMS = ("radam", "adam", "adamw")
 
@@ -56,6 +56,8 @@ class Optimizer:
     ema_std: float = 0.0
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            check_kind(f"The optimiser's {setting.name}", getattr(self, setting.name), type(setting.default))
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"Unknown optimiser {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}.")
         for name, what in _POSITIVE.items():
@@ -64,7 +66,7 @@ class Optimizer:
         for name, what in _NOT_NEGATIVE.items():
             if not _number(self, name) >= 0:
                 raise ValueError(f"{what} must be at least 0, got {getattr(self, name)}.")
-        if len(self.betas) != 2 or not all(0 <= beta < 1 for beta in self.betas):
+        if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
             raise ValueError(f"The betas must be two numbers in [0, 1), such as (0.9, 0.999), got {self.betas!r}.")
         averages.Constant(self.ema)
         check_one_average([name for name in AVERAGES[1:] if getattr(self, name)])
@@ -93,8 +95,6 @@ class Optimizer:
 
 def _number(optimizer: Optimizer, name: str) -> float:
     value = getattr(optimizer, name)
-    if not isinstance(value, Real):
-        raise TypeError(f"The optimiser's {name} must be a number, got {value!r}.")
     if math.isinf(value):
         raise ValueError(f"The optimiser's {name} must be finite, got {value}.")
     return float(value)

@@ -24,7 +24,9 @@ from cmcore.solvers import Noise as Noise
 def onestep(f: ConsistencyFn, z: Array, t_max: float = T_MAX, **cond: Any) -> Array:
     """Return ``f(t_max z, t_max)``: one network evaluation turns standard normal z into samples."""
     check_state(z, "z")
-    return check_output(f(t_max * z, t_max, **cond), z, "The consistency function")
+    if not 0 < t_max < math.inf:
+        raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
+    return check_output(f(float(t_max) * z, float(t_max), **cond), z, "The consistency function")
 
 
 def multistep(
@@ -43,7 +45,7 @@ def multistep(
     ``callback(i, x)`` is called after evaluation i.
     """
     check_state(z, "z")
-    _check_decreasing(times, t_min)
+    times = _decreasing(times, t_min)
     x = onestep(f, z, times[0], **cond)
     if callback is not None:
         callback(0, x)
@@ -70,7 +72,7 @@ def flow_map(
     which starts as `cmcore.paths.Linear` does. ``callback(i, x)`` is called after jump i.
     """
     check_state(z, "z")
-    _check_way(times)
+    times = _way(times)
     path = path or VE()
     x = per_sample(path.b(as_times(times[0], z)) * path.noise_std, z) * z
     for i, (t, s) in enumerate(pairwise(times)):
@@ -98,7 +100,7 @@ def gamma(
     jump i, its noise included.
     """
     check_state(z, "z")
-    _check_way(times)
+    times = _way(times)
     if not 0 <= gamma <= 1:
         raise ValueError(f"gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}.")
     if times[-1] < t_min:
@@ -127,22 +129,29 @@ def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: i
     return np.stack([g.standard_normal(tuple(shape), dtype=np.float32) for g in streams])
 
 
-def _check_decreasing(times: Sequence[float], t_min: float) -> None:
+def _decreasing(times: Sequence[float], t_min: float) -> list[float]:
+    """The times as Python's numbers, which leave an array's dtype alone; `ValueError` unless they decrease to above t_min."""
+    if not 0 <= t_min < math.inf:
+        raise ValueError(f"t_min must be at least 0 and finite, got {t_min}.")
     # Not by its truth, which an array of times does not have.
     if len(times) == 0:
         raise ValueError("Sampling needs at least one time, the first being t_max.")
+    times = [float(t) for t in times]
     if not all(math.isfinite(t) and t > t_min for t in times):
-        raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {list(times)}.")
+        raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {times}.")
     if any(a <= b for a, b in pairwise(times)):
-        raise ValueError(f"The sampling times must decrease, got {list(times)}.")
+        raise ValueError(f"The sampling times must decrease, got {times}.")
+    return times
 
 
-def _check_way(times: Sequence[float]) -> None:
+def _way(times: Sequence[float]) -> list[float]:
+    """The times of a way as Python's numbers; `ValueError` unless there are two at least, and they decrease to at least 0."""
     if len(times) < 2:
         raise ValueError(
             f"Sampling with a flow map needs at least two times, the start and the end, got {list(times)}."
         )
     # Every time but the last is one that a jump starts from.
-    _check_decreasing(times[:-1], 0.0)
-    if not 0 <= times[-1] < times[-2]:
-        raise ValueError(f"The sampling times must decrease to one of at least 0, got {list(times)}.")
+    starts, end = _decreasing(times[:-1], 0.0), float(times[-1])
+    if not 0 <= end < starts[-1]:
+        raise ValueError(f"The sampling times must decrease to one of at least 0, got {[*starts, end]}.")
+    return [*starts, end]

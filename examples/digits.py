@@ -24,7 +24,7 @@ SHOWN = 16
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default=None, choices=cm.available(), help="default: the first one installed")
+    parser.add_argument("--backend", choices=("torch", "jax", "tinygrad"), help="default: the first one installed")
     parser.add_argument("--steps", type=int, default=4000, help="training steps of each model (default %(default)s)")
     parser.add_argument("--samples", type=int, default=2000, help="samples to measure (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("digits.png"))

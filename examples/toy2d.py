@@ -75,7 +75,7 @@ def plot(panels, z, out):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--backend", default=None, choices=cm.available(), help="default: the first one installed")
+    parser.add_argument("--backend", choices=("torch", "jax", "tinygrad"), help="default: the first one installed")
     parser.add_argument("--steps", type=int, default=3000, help="training steps of each model (default %(default)s)")
     parser.add_argument("--out", type=Path, default=Path("toy2d.png"))
     args = parser.parse_args()

@@ -262,11 +262,20 @@ def test_a_step_leads_from_noise_towards_data(method, times):
         (lambda: solvers.Ancestral(no_noise, eta=-1.0), "eta"),
         (lambda: solvers.Churn(no_noise, s_churn=-1.0), "s_churn"),
         (lambda: solvers.Churn(no_noise, s_noise=-1.0), "s_noise"),
+        (lambda: solvers.Churn(no_noise, s_noise=math.inf), "s_noise finite"),
+        (lambda: solvers.Churn(no_noise, s_tmin=math.nan), "s_tmin must be at most s_tmax"),
+        (lambda: solvers.Churn(no_noise, s_tmin=2.0, s_tmax=1.0), "s_tmin must be at most s_tmax"),
     ],
 )
 def test_settings_that_cannot_be_are_a_sentence(make, match):
     with pytest.raises(ValueError, match=match):
         make()
+
+
+@pytest.mark.parametrize("order", [1.5, True, "2"])
+def test_an_order_is_a_whole_number(order):
+    with pytest.raises(TypeError, match="The order must be a whole number, got"):
+        solvers.LMS(order)
 
 
 def test_noise_that_does_not_fit_is_an_error():

@@ -58,6 +58,7 @@ def test_the_settings_unless_told_otherwise():
         ({"algorithm": "adamw", "weight_decay": -0.1}, "weight decay must be at least 0, got -0.1"),
         ({"betas": (0.9, 1.0)}, r"two numbers in \[0, 1\), such as .*, got \(0.9, 1.0\)"),
         ({"betas": (-0.1, 0.9)}, r"two numbers in \[0, 1\)"),
+        ({"betas": 0.9}, r"two numbers in \[0, 1\)"),
         ({"betas": (0.9,)}, r"two numbers in \[0, 1\)"),
         ({"ema": 1.0}, r"must be in \[0, 1\), got 1.0"),
         ({"ema": -0.1}, r"must be in \[0, 1\), got -0.1"),
@@ -69,7 +70,17 @@ def test_settings_that_cannot_be_are_a_sentence(settings, sentence):
         Optimizer(**settings)
 
 
-@pytest.mark.parametrize("name", ["lr", "eps", "clip", "warmup", "weight_decay"])
-def test_a_setting_that_is_no_number_is_a_sentence(name):
-    with pytest.raises(TypeError, match=f"The optimiser's {name} must be a number, got '0.1'."):
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        *(
+            (name, "a number")
+            for name in ("lr", "eps", "clip", "weight_decay", "ema", "ema_halflife", "ema_power", "ema_std")
+        ),
+        ("warmup", "a whole number"),
+        ("decay", "True or False"),
+    ],
+)
+def test_a_setting_of_another_kind_is_a_sentence(name, kind):
+    with pytest.raises(TypeError, match=f"The optimiser's {name} must be {kind}, got '0.1'."):
         Optimizer("adamw", **{name: "0.1"})

@@ -11,7 +11,7 @@ from scipy.special import log_ndtr, ndtr
 
 import cmcore as cm
 from cmcore._normal import log_cdf
-from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated
+from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated, posterior_mean
 
 B = 8
 EXAMPLES = settings(max_examples=4)
@@ -264,6 +264,15 @@ def test_data_denoiser_is_a_softmax(lib):
     close(lib.to_numpy(POINTS.denoiser(xs, 0.002)), data[squares.argmin(axis=1)], 1e-12)
     close(lib.to_numpy(POINTS.denoiser(xs, 1e5)), np.broadcast_to(data.mean(axis=0), x.shape), 1e-4)
     close(lib.to_numpy(Mixture(np.ones(11), data, 0.0).denoiser(xs, 0.5)), expected, 1e-11)
+
+
+def test_each_class_has_a_posterior_mean_of_its_own(lib):
+    rng = np.random.default_rng(8)
+    data, x, label = rng.normal(size=(7, 3)), rng.normal(size=(7, 3)), np.array([0, 1, 1, 0, 2, 1, 0])
+    found = posterior_mean(*(lib.asarray(v, "float64") for v in (data, x)), 0.7, lib.asarray(label))
+    for each in range(3):
+        of_class = Empirical(data[label == each]).denoiser(x[label == each], 0.7)
+        close(lib.to_numpy(found)[label == each], of_class, 1e-12)
 
 
 @pytest.mark.parametrize("name", ["scalar", "covariance", "line", "space", "data", "rotated product"])

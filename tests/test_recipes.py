@@ -1,5 +1,6 @@
 """The recipes are what their papers say, made of the library's own parts."""
 
+import json
 import math
 from dataclasses import FrozenInstanceError, dataclass, fields
 
@@ -11,6 +12,7 @@ import cmcore as cm
 from cmcore import distances, grids, losses, recipes, solvers, weightings
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
+from cmcore.run.config import recipe_to_json
 
 X0, Z = np.random.default_rng(0).standard_normal((2, 4, 3))
 UNIFORM, NORMAL = np.array([0.1, 0.4, 0.6, 0.9]), np.array([-1.0, -0.2, 0.3, 1.5])
@@ -94,9 +96,16 @@ def test_options_change_fields_and_the_optimisers():
         recipe.s1 = 3
 
 
-def test_an_unknown_name_is_a_sentence():
-    with pytest.raises(ValueError, match=r"no recipe named 'cdd'; the known ones are edm, cd, ct, ict, ect.*\.$"):
-        recipes.get("cdd")
+@pytest.mark.parametrize("name", ["cdd", ["cd"], None])
+def test_an_unknown_name_is_a_sentence(name):
+    with pytest.raises(ValueError, match=r"no recipe named .*; the known ones are edm, cd, ct, ict, ect.*\.$"):
+        recipes.get(name)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", None, Optimizer])
+def test_an_optimizer_is_one(optimizer):
+    with pytest.raises(TypeError, match="must be an Optimizer, such as"):
+        recipes.get("cd", optimizer=optimizer)
 
 
 def test_an_unknown_option_is_a_sentence():
@@ -118,6 +127,7 @@ def test_an_unknown_option_is_a_sentence():
         ("ct", {"convention": "draft"}, "convention"),
         ("sct", {"network": "unet"}, "Unknown network 'unet'; choose one of trigflow, edm"),
         ("ct", {"s0": 200}, "s0"),
+        ("ict", {"s1": 10**11}, "at most 1,000,000"),
         ("cd", {"n": 1}, "2 or more"),
         ("cd", {"t_min": 90.0}, "t_min"),
         ("cd", {"t_max": 0.001}, "t_max"),
@@ -170,9 +180,47 @@ def test_no_number_outside_its_limits_is_taken(name):
                 recipes.get(name, **{option: value})
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_what_is_no_choice_by_name_or_no_truth_value_is_not_taken(name):
+    kinds = {f.name: type(f.default) for f in fields(recipes.get(name))}
+    for option in (n for n, kind in kinds.items() if kind is str):
+        for value in (None, ["l1"], 3):
+            with pytest.raises(ValueError, match=f"Unknown {option} "):
+                recipes.get(name, **{option: value})
+    for option in (n for n, kind in kinds.items() if kind is bool):
+        for value in (None, "false", 1):
+            with pytest.raises(TypeError, match=f"{option} must be True or False, got"):
+                recipes.get(name, **{option: value})
+
+
+CHANGED = {"distance": "l1", "weighting": "snr", "t_min": 0.01, "t_max": 40.0, "learned_weight": True}
+
+
+@pytest.mark.parametrize("option", CHANGED)
+@pytest.mark.parametrize("name", recipes.names())
+def test_an_option_that_all_have_acts_or_is_refused(name, option):
+    plain = recipes.get(name)
+    if option in plain.fixed:
+        with pytest.raises(ValueError, match=f"leaves no choice of {option}: it stays .*, got"):
+            recipes.get(name, **{option: CHANGED[option]})
+        return
+    if plain.needs_jvp and option not in ("t_min", "t_max"):
+        pytest.skip("the loss takes a derivative, which numpy has none of")
+
+    def outcome(recipe):
+        pair = recipe.pair(numbers(recipe), recipe.scalars(5, 10))
+        times = recipe.times(3)
+        samples = recipe.sample(net, Z, times, lambda i: X0)
+        loss = () if recipe.needs_jvp else recipe.loss(NETS, X0, Z, numbers(recipe), recipe.scalars(5, 10), {})
+        return np.concatenate([np.ravel(part) for part in (*pair, times, samples, loss)])
+
+    assert not np.array_equal(outcome(recipes.get(name, **{option: CHANGED[option]})), outcome(plain))
+
+
 def test_numbers_of_numpy_are_numbers():
     assert recipes.get("ect", stages=np.int64(3), q=np.float32(3)).stages == 3
     assert recipes.get("sct", normalize=math.inf).normalize == math.inf
+    assert json.dumps(recipe_to_json(recipes.get("ect", stages=np.int64(3), q=np.float32(3), lr=np.float32(0.5))))
 
 
 @pytest.mark.parametrize("name", ["edm", "cd", "ect", "psd"])
@@ -337,7 +385,7 @@ def test_edms_times_end_at_zero_after_t_min():
 
 @pytest.mark.parametrize(("name", "floor"), [("cd", 0.1), ("ct", 0.1), ("ect", 0.0)])
 def test_consistency_recipes_sample_in_a_few_evaluations(name, floor):
-    recipe, points = recipes.get(name, t_min=0.1), []
+    recipe, points = recipes.get(name, **({"t_min": floor} if floor else {})), []
 
     def seen(x, c_noise):
         points.append((x, c_noise))
@@ -350,6 +398,46 @@ def test_consistency_recipes_sample_in_a_few_evaluations(name, floor):
     expected = recipe.function(net)(first + np.sqrt(0.64 - floor**2) * X0, 0.8)
     np.testing.assert_allclose(x, expected, rtol=1e-12)
     np.testing.assert_allclose(points[1][1], np.log(0.8) / 4)
+
+
+def test_tcm_starts_nowhere_below_its_transition():
+    recipe = recipes.get("tcm", transition=2.0)
+    assert recipe.lowest_time == recipe.times(2)[-1] == 2.0
+    assert recipes.get("cd", t_min=0.1).lowest_time == 0.1
+
+
+def test_default_times_that_do_not_decrease_are_a_sentence():
+    with pytest.raises(ValueError, match=r"the last of several steps is at t = 0.5, which is not below t_max = 0.4"):
+        recipes.get("cd", t_max=0.4).times(2)
+
+
+@pytest.mark.parametrize("times", [(80.0, 0.8), (0.5, 0.0), (1.0, 0.5)])
+def test_straight_ways_go_from_noise_to_data(times):
+    with pytest.raises(ValueError, match=r"from 1, noise, to 0, data; got \["):
+        recipes.get("psd").sample(net, Z, times, lambda i: X0)
+
+
+def test_shortcuts_ask_for_no_way_that_they_do_not_learn():
+    recipe, asked = recipes.get("shortcut", levels=3, diagonal=0.0), []
+
+    def seen(x, c_noise, c_end):
+        asked.append(c_end)
+        return net(x, c_noise, c_end=c_end)
+
+    tau = np.stack([np.full(4, i) for i in (0.1, 0.5, 0.9)] + [np.full(4, 0.5)])
+    for first in tau:  # lengths 1, 1/2 and 1/4
+        draws = np.stack([first, UNIFORM, UNIFORM, UNIFORM], axis=1)
+        recipe.loss({"online": net, "target": seen}, X0, Z, draws, recipe.scalars(5, 10), {})
+    assert {float(length) for lengths in asked for length in lengths} == {0.0, 0.25, 0.5}
+
+
+def test_guidance_needs_a_network_that_knows_no_class():
+    for options in ({"guidance": 3.0}, {"guidance_mix": 0.5}):
+        with pytest.raises(ValueError, match="label_dropout must be above 0"):
+            recipes.get("meanflow", label_dropout=0.0, **options)
+    assert (
+        recipes.get("meanflow", label_dropout=0.0, guidance=0.6, guidance_mix=0.4).guidance == 0.6
+    )  # never asks for it
 
 
 @pytest.mark.parametrize(("name", "steps"), [("edm", 1), ("cd", 0), ("ect", -1)])

@@ -70,6 +70,35 @@ def test_one_step_is_the_multistep_sampler_with_one_time(lib, dtype):
 
 
 @dtypes
+def test_times_of_numpy_leave_the_dtype_alone(lib, dtype):
+    z = lib.asarray([[0.3, -1.0]], dtype)
+    times = np.array([80.0, 0.8])
+
+    def jump(x, t, s):
+        return (s / t) * x
+
+    samples = [
+        sampling.onestep(consistency(0.0), z, times[0]),
+        sampling.multistep(consistency(0.0), z, times, lambda i: z),
+        sampling.flow_map(jump, z, times),
+        sampling.gamma(jump, z, times, lambda i: z),
+    ]
+    assert [x.dtype for x in samples] == [z.dtype] * 4
+
+
+@pytest.mark.parametrize("t_max", [0.0, -1.0, math.inf, math.nan])
+def test_one_step_starts_at_a_positive_time(t_max):
+    with pytest.raises(ValueError, match="positive, finite time, got t_max = "):
+        sampling.onestep(consistency(0.0), np.ones((1, 1)), t_max)
+
+
+@pytest.mark.parametrize("t_min", [-1.0, math.inf, math.nan])
+def test_t_min_is_a_time(t_min):
+    with pytest.raises(ValueError, match="t_min must be at least 0 and finite, got "):
+        sampling.multistep(consistency(0.0), np.ones((1, 1)), (80.0,), lambda i: None, t_min)
+
+
+@dtypes
 def test_the_function_sees_these_points_and_times(lib, dtype):
     seen = []
 

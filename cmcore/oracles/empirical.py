@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,17 +57,23 @@ class Empirical(Oracle):
         return _posterior_mean(from_host(self._points, like=rows), rows, tt)
 
 
-def posterior_mean(data: Array, x: Array, t: Time) -> Array:
-    """Return `Empirical`'s denoiser for data (N, ...) that is an array of x's framework, traced or not; x is (B, ...)."""
+def posterior_mean(data: Array, x: Array, t: Time, label: Array | None = None) -> Array:
+    """Return `Empirical`'s denoiser for data (N, ...) that is an array of x's framework, traced or not; x is (B, ...).
+
+    With ``label``, (N,), point i of x, one for each datum, is asked about the data of label i alone.
+    """
     check_state(x)
     rows = rows_of(x, tuple(data.shape[1:]))
     points = namespace(data, x).reshape(data, (data.shape[0], rows.shape[1]))
-    return namespace(x).reshape(_posterior_mean(points, rows, squared_times(t, x)), x.shape)
+    among = None if label is None else label[:, None] == label[None, :]
+    return namespace(x).reshape(_posterior_mean(points, rows, squared_times(t, x), among), x.shape)
 
 
-def _posterior_mean(points: Array, rows: Array, tt: Array) -> Array:
+def _posterior_mean(points: Array, rows: Array, tt: Array, among: Array | None = None) -> Array:
     xp = namespace(rows)
     # |x|^2 is the same for all points, so that the softmax needs only the rest of |x - x_i|^2.
     norms = xp.sum(points * points, axis=1)
     logits = (xp.matmul(rows, xp.matrix_transpose(points)) - norms / 2.0) / tt
+    if among is not None:
+        logits = xp.where(among, logits, xp.full_like(logits, -math.inf))
     return xp.matmul(softmax(logits, axis=1), points)

@@ -58,7 +58,7 @@ def get(name: str, **options: Any) -> Recipe:
     An option of the optimiser is given as ``optimizer=Optimizer(...)`` or by its own name (``lr=1e-3``). Unknown names
     and options are a `ValueError` that lists the known ones.
     """
-    if name not in _RECIPES:
+    if not isinstance(name, str) or name not in _RECIPES:
         raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
     recipe = _RECIPES[name]()
     inner = {f.name for f in fields(Optimizer)}
@@ -67,6 +67,8 @@ def get(name: str, **options: Any) -> Recipe:
         known = ", ".join(sorted((inner | outer) - {"optimizer"}))
         raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {known}.")
     optimizer = options.pop("optimizer", recipe.optimizer)
+    if not isinstance(optimizer, Optimizer):
+        raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam", lr=1e-3), got {optimizer!r}.')
     optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner})
     return replace(recipe, optimizer=optimizer, **options)
 

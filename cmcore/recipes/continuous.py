@@ -34,6 +34,7 @@ class _Continuous(Recipe):
 
     citation = "song2023"
     needs_jvp = True
+    fixed = ("distance",)
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw times uniform in the grid's index; r = t, and the gap is dt/du."""
@@ -105,6 +106,7 @@ class StabilizedTraining(Recipe):
     citation = "lu2024"
     tau = "normal"
     needs_jvp = True
+    fixed = ("distance", "weighting", "t_min")
 
     def parametrization(self) -> TrigFlow:
         """Return TrigFlow's scalings."""

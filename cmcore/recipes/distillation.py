@@ -119,6 +119,7 @@ class MidTraining(Distils, Recipe):
     summary = "With a teacher: a warm start for ect, by regression on whole trajectories."
     citation = "hu2025"
     ends_at_zero = True
+    fixed = ("weighting", "learned_weight")
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Start at t_max, end at t_min; nothing is drawn."""

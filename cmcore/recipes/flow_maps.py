@@ -42,6 +42,14 @@ class MeanFlow(StraightFlowMap):
     tau = "normal"
     needs_jvp = True
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.guidance + self.guidance_mix != 1.0 and not self.label_dropout:
+            raise ValueError(
+                f"Guidance of {self.guidance}, mixed with {self.guidance_mix}, asks the network for its answer without a "
+                "class, so it must be trained without one at times: label_dropout must be above 0."
+            )
+
     @property
     def draws(self) -> int:
         """Return 4: two times, whether they differ, whether the class is hidden."""

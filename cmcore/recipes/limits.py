@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import fields
-from numbers import Integral, Real
 from typing import Any, NamedTuple
+
+from cmcore._options import check_kind
 
 
 class Limit(NamedTuple):
@@ -34,6 +35,7 @@ LIMITS = {
     "q": Limit(lambda v: 1 < v < math.inf, "above 1, and finite"),
     "k": NOT_NEGATIVE,
     "b": POSITIVE,
+    "s1": Limit(lambda v: v <= 10**6, "at most 1,000,000 steps of the grid"),
     "stages": AT_LEAST_ONE,
     "stage": NOT_NEGATIVE,
     "min_gap": BELOW_ONE,
@@ -59,20 +61,30 @@ LIMITS = {
 }
 
 
-def check_numbers(recipe: Any) -> None:
-    """Raise `TypeError` or `ValueError` unless each of a recipe's numbers is one and within its limits."""
+def check_kinds(recipe: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless each option is of its default's kind, and each number within its limits."""
     for option in fields(recipe):
-        kind, value = type(option.default), getattr(recipe, option.name)
-        if kind not in (int, float):
-            continue
-        if isinstance(value, bool) or not isinstance(value, Integral if kind is int else Real):
-            raise TypeError(f"{option.name} must be a {'whole ' if kind is int else ''}number, got {value!r}.")
+        value = getattr(recipe, option.name)
+        check_kind(option.name, value, type(option.default))
         if option.name in LIMITS and not LIMITS[option.name].holds(float(value)):
             raise ValueError(f"{option.name} must be {LIMITS[option.name].words}, got {value}.")
 
 
+def check_fixed(recipe: Any) -> None:
+    """Raise `ValueError` if an option is changed that the recipe leaves no choice of."""
+    defaults = {option.name: option.default for option in fields(recipe)}
+    for name in recipe.fixed:
+        if getattr(recipe, name) != defaults[name]:
+            raise ValueError(
+                f"The recipe {recipe.name!r} leaves no choice of {name}: it stays {defaults[name]}, "
+                f"got {getattr(recipe, name)}."
+            )
+
+
 def check_choices(recipe: Any, known: Mapping[str, Collection[str]]) -> None:
     """Raise `ValueError` unless each of a recipe's options that is chosen by name is one of those known."""
-    for option, names in known.items():
-        if (choice := getattr(recipe, option, None)) is not None and choice not in names:
-            raise ValueError(f"Unknown {option} {choice!r}; choose one of {', '.join(names)}.")
+    for option in fields(recipe):
+        if option.name in known and getattr(recipe, option.name) not in tuple(known[option.name]):
+            raise ValueError(
+                f"Unknown {option.name} {getattr(recipe, option.name)!r}; choose one of {', '.join(known[option.name])}."
+            )

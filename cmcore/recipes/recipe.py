@@ -89,10 +89,13 @@ class Recipe(ABC):
     """Whether the network is told, besides the time of its input, a second one: where to go (``c_end``)."""
     ends_at_zero: ClassVar[bool] = False
     """Whether the function is the identity at t = 0, as under EDM's scalings, rather than at t_min."""
+    fixed: ClassVar[tuple[str, ...]] = ()
+    """The options that the method leaves no choice of: changing one would do nothing, or nothing that makes sense."""
 
     def __post_init__(self) -> None:
         limits.check_choices(self, CHOICES)
-        limits.check_numbers(self)
+        limits.check_kinds(self)
+        limits.check_fixed(self)
         grids.check_range(self.t_min, self.t_max)
 
     @property
@@ -174,6 +177,11 @@ class Recipe(ABC):
         """
         return down_to(steps, self.sigma_data, self.t_max)
 
+    @property
+    def lowest_time(self) -> float:
+        """Return the lowest time that the network is trained to start from."""
+        return self.t_min
+
     def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""
         end = 0.0 if self.ends_at_zero else self.t_min
@@ -190,4 +198,6 @@ def down_to(steps: int, last: float, t_max: float) -> tuple[float, ...]:
         raise ValueError(f"Sampling needs at least one step, got {steps}.")
     if steps == 1:
         return (t_max,)
+    if not last < t_max:
+        raise ValueError(f"By default the last of several steps is at t = {last}, which is not below t_max = {t_max}.")
     return tuple(float(t) for t in grids.karras_host(steps, last, t_max)[::-1])

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from cmcore import distances
-from cmcore._arrays import per_sample
+from cmcore._arrays import Time, as_times, per_sample
 from cmcore.backend import Array, namespace, stop_gradient
-from cmcore.flow_maps import average_velocity_by
+from cmcore.flow_maps import AverageVelocity, average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.recipes.recipe import Batch, Nets
@@ -52,10 +53,14 @@ class ProgressiveSelfDistillation(StraightFlowMap):
         xp = namespace(batch.x0)
         x_t = PATH.perturb(batch.x0, batch.z, times.t)
         split = 0.0 * times.t + self.split if self.split else batch.tau[:, 3]
-        composed = average_velocity_by(self.function(nets["target"]), x_t, times, split, **batch.cond)
+        composed = average_velocity_by(self.target(nets), x_t, times, split, **batch.cond)
         goal = xp.where(per_sample(times.gap > 0, x_t), self.bounded(composed), batch.z - batch.x0)
         u = self.function(nets["online"]).velocity(x_t, times.t, times.r, **batch.cond)
         return distances.squared_l2(u, stop_gradient(goal))
+
+    def target(self, nets: Nets) -> AverageVelocity:
+        """Return the flow map whose two parts the whole way is learned from."""
+        return self.function(nets["target"])
 
     def bounded(self, velocity: Array) -> Array:
         """Return the target's velocity, which some methods keep in bounds."""
@@ -77,7 +82,8 @@ class SplitMeanFlow(ProgressiveSelfDistillation):
 class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
     """Shortcut models: ways of length 2^-k, each learned from two of half its length by an averaged target network.
 
-    Seven of eight samples are flow matching; targets are kept within ``bound``, and times are multiples of the way's length.
+    Seven of eight samples are flow matching; targets are kept within ``bound``, and times are multiples of the way's length,
+    one of ``levels``. Halves of the shortest are taken for straight: their velocity is that of flow matching.
     """
 
     diagonal: float = 0.875
@@ -99,6 +105,22 @@ class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
         t = xp.where(diagonal, tau[:, 1], t)
         return TimePair(t, t - gap, gap)
 
+    def target(self, nets: Nets) -> AverageVelocity:
+        """Return the averaged network, which is asked for no shorter ways than it learns but those of no length."""
+        return _NoShorter(nets["target"], 2.0 ** (1 - self.levels))
+
     def bounded(self, velocity: Array) -> Array:
         """Return the velocity within the bounds."""
         return namespace(velocity).clip(velocity, -self.bound, self.bound)
+
+
+@dataclass(frozen=True)
+class _NoShorter(AverageVelocity):
+    """A mean velocity whose network is told that ways shorter than ``shortest`` have no length."""
+
+    shortest: float
+
+    def velocity(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+        """Return the mean velocity, or the velocity, shaped like x."""
+        t, s = as_times(t, x), as_times(s, x, "s")
+        return super().velocity(x, t, namespace(t).where(t - s < self.shortest, t, s), **cond)

@@ -25,6 +25,7 @@ class StraightFlowMap(Recipe):
     """
 
     two_times = True
+    fixed = ("distance", "weighting", "t_min", "t_max")
 
     @property
     def path(self) -> Linear:
@@ -57,5 +58,7 @@ class StraightFlowMap(Recipe):
 
     def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
         """Jump from time to time; no noise is added on the way."""
+        if (times[0], times[-1]) != (1.0, 0.0):
+            raise ValueError(f"On the straight path times go from 1, noise, to 0, data; got {list(times)}.")
         flow_map = self.function(net)
         return sampling.flow_map(lambda x, t, s: flow_map(x, t, s, **cond), z, times)

@@ -110,6 +110,7 @@ class EasyConsistencyTuning(Discrete):
     summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
     citation = "geng2024"
     ends_at_zero = True
+    fixed: ClassVar[tuple[str, ...]] = ("t_min",)
     tau: ClassVar[Literal["uniform", "normal"]] = "normal"
 
     def curriculum(self, step: int, total: int) -> dict[str, float]:
@@ -126,7 +127,8 @@ class EasyConsistencyTuning(Discrete):
 class StableConsistencyTuning(EasyConsistencyTuning):
     """SCT: ECT whose second point comes from the mean of the data given the first, over the batch, not from one datum.
 
-    With the whole data set as the batch this is distillation of the empirical law's exact score.
+    With the whole data set as the batch this is distillation of the empirical law's exact score. With classes the mean is
+    over the batch's samples of the same class.
     """
 
     name = "sct-vr"
@@ -134,8 +136,8 @@ class StableConsistencyTuning(EasyConsistencyTuning):
     citation = "wang2024"
 
     def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
-        """Return the mean of the batch's data given a point, the denoiser of the batch's own law."""
-        return lambda x, t: oracles.posterior_mean(batch.x0, x, t)
+        """Return the mean of the batch's data given a point and its class, the denoiser of the batch's own law."""
+        return lambda x, t: oracles.posterior_mean(batch.x0, x, t, batch.cond.get("label"))
 
 
 @dataclass(frozen=True)
@@ -157,6 +159,7 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     citation = "lee2024"
     tau: ClassVar[Literal["uniform", "normal"]] = "uniform"
     teachers = ("ect",)
+    fixed = ("t_min", "mean", "std", "stages")
 
     @property
     def draws(self) -> int:
@@ -191,6 +194,11 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     def times(self, steps: int) -> tuple[float, ...]:
         """Return a Karras grid from t_max down to the transition, below which the network was not trained."""
         return down_to(steps, max(self.sigma_data, self.transition), self.t_max)
+
+    @property
+    def lowest_time(self) -> float:
+        """Return the transition."""
+        return self.transition
 
     def _at_boundary(self, tau: Array) -> Array:
         return tau[:, 1] < self.boundary

@@ -38,6 +38,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Recipe):
     citation = "kim2024"
     two_times = True
     ends_at_zero = True
+    fixed = ("distance",)
 
     @property
     def draws(self) -> int:

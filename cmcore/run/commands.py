@@ -187,7 +187,7 @@ def _label(text: str, model: Model) -> int:
         return model.data.classes.index(text)
     if not model.data.classes:
         raise Error("The model was trained without classes; leave out --label.")
-    if text.isdigit() and int(text) < len(model.data.classes):
+    if text.isdecimal() and int(text) < len(model.data.classes):
         return int(text)
     raise Error(f"There is no class {text!r}; the model's classes are {', '.join(model.data.classes)}.")
 

@@ -131,9 +131,12 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     )
     _check_teacher(recipe, architecture, teacher)
     if init and init.recipe.family != recipe.family:
+        can = (
+            " unless --set network=edm is given" if recipe.family == "trigflow" and init.recipe.family == "edm" else ""
+        )
         raise Error(
             f"The initial weights are of a network of the kind {init.recipe.family!r}, trained with the recipe "
-            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}."
+            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}{can}."
         )
     if init and not continues(init.architecture, architecture):
         raise Error(
@@ -144,8 +147,9 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
 
 
 def continues(origin: Architecture, architecture: Architecture) -> bool:
-    """Tell whether the weights of one network start the other: the same but for what a recipe adds to it or drops."""
-    return replace(origin, two_times=architecture.two_times, log_weight=architecture.log_weight) == architecture
+    """Tell whether the weights of one network start the other: the same but for what a recipe adds to it, or a weight it drops."""
+    added = replace(origin, two_times=architecture.two_times, log_weight=architecture.log_weight)
+    return added == architecture and origin.two_times <= architecture.two_times
 
 
 def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
@@ -201,7 +205,7 @@ def check_options_act(config: Config) -> None:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe and all its options as plain JSON data."""
-    return {"name": recipe.name, "options": asdict(recipe)}
+    return {"name": recipe.name, "options": _plain(asdict(recipe))}
 
 
 def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
@@ -253,6 +257,11 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
     return network(facts.shape, classes=len(facts.classes), **sizes)
 
 
+def knows_no_class(recipe: Recipe) -> bool:
+    """Tell whether a network trained with the recipe knows the law without classes."""
+    return getattr(recipe, "label_dropout", 0.0) > 0
+
+
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
     known = " or ".join(repr(name) for name in recipe.teachers)
     if teacher is None:
@@ -269,9 +278,22 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
             f"The teacher is for data of shape {theirs.shape} with {theirs.classes} classes; "
             f"this run is for shape {ours.shape} with {ours.classes}."
         )
+    if getattr(recipe, "guidance", 1.0) != 1.0 and architecture.classes and not knows_no_class(teacher.recipe):
+        raise Error(
+            "Guidance asks the teacher for its answer without a class, and this one was never trained without one; "
+            "train it with --set label_dropout=0.1."
+        )
     there, here = teacher.recipe.sigma_data, recipe.sigma_data
     if there != here:
         raise Error(f"The teacher's sigma_data is {there}; a student cannot have another, {here}.")
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with Python's own numbers in place of NumPy's, which JSON does not know."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else value.item() if isinstance(value, np.generic) else value
+        for name, value in options.items()
+    }
 
 
 def _typed(value: Any) -> Any:

@@ -109,7 +109,9 @@ def search_times(
         x = sampler(n, times=times, seed=seed + 1)
         return metrics.frechet_distance_from_statistics(metrics.statistics(x), real)
 
-    return greedy(metric, steps, grids.karras_host(CANDIDATES, recipe.t_min, recipe.t_max)[1:].tolist())
+    # The lowest is where f is the identity, or where another network takes over.
+    candidates = grids.karras_host(CANDIDATES, recipe.lowest_time, recipe.t_max)[1:]
+    return greedy(metric, steps, candidates.tolist())
 
 
 def _timed(sampler: Sampler, n: int, schedule: Mapping[str, Any], seed: int) -> tuple[np.ndarray, float]:

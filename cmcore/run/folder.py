@@ -199,7 +199,7 @@ def _cut_back(path: Path, step: int) -> list[str]:
 
 def _step_of(line: str) -> int | float:
     text = line.partition(",")[0]
-    return int(text) if text.isdigit() else float("inf")
+    return int(text) if text.isdecimal() else float("inf")
 
 
 def describe_versions(backend: Any) -> dict[str, str]:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmcore._arrays import as_times, check_state
+from cmcore._options import check_kind
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
 from cmcore.solvers.loop import Memory, Solver, interval
@@ -48,6 +49,7 @@ class LMS(Solver):
     order: int = 4
 
     def __post_init__(self) -> None:
+        check_kind("The order", self.order, int)
         if self.order < 1:
             raise ValueError(f"The order must be at least 1, got {self.order}.")
 

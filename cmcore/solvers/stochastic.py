@@ -57,8 +57,12 @@ class Churn(Solver):
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.s_churn >= 0 and self.s_noise >= 0):
-            raise ValueError(f"s_churn and s_noise must be at least 0, got {self.s_churn} and {self.s_noise}.")
+        if not (self.s_churn >= 0 and 0 <= self.s_noise < math.inf):
+            raise ValueError(
+                f"s_churn and s_noise must be at least 0, s_noise finite, got {self.s_churn} and {self.s_noise}."
+            )
+        if not self.s_tmin <= self.s_tmax:
+            raise ValueError(f"s_tmin must be at most s_tmax, got {self.s_tmin} and {self.s_tmax}.")
 
     def step(
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory

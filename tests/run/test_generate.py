@@ -8,6 +8,7 @@ from toy import make_data
 import cmcore as cm
 from cmcore import grids, metrics
 from cmcore.architectures import ResidualMLP
+from cmcore.run import evaluate as evaluation
 from cmcore.run import generate as generation
 from cmcore.run.checkpoint import Model
 from cmcore.run.config import DataFacts
@@ -127,6 +128,15 @@ def test_times_are_searched_for_on_the_training_data():
     assert rows[1].name == " ".join(f"{t:.3g}" for t in found.times)
     x = generate(model, 20, times=found.times, seed=3, backend=settings["backend"])
     assert rows[1].frechet == pytest.approx(metrics.frechet_distance(x, data.held_out), rel=1e-9)
+
+
+def test_times_are_searched_for_where_the_network_was_trained(monkeypatch):
+    asked = []
+    monkeypatch.setattr(evaluation, "greedy", lambda metric, steps, candidates: asked.append(candidates))
+    for recipe, lowest in (("tcm", 1.0), ("ct", 0.002)):
+        search_times(make_model(recipe), make_data(), 2, n=4, backend=cm.load("numpy"))
+        assert lowest < asked[-1][0] < 2.0 * lowest
+        assert asked[-1][-1] == 80.0
 
 
 def test_times_are_not_searched_for_where_there_are_none():

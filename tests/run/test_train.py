@@ -284,7 +284,14 @@ def test_a_run_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
 def test_teachers_and_starts_that_do_not_fit_are_sentences():
     config = make_config(FIRST, steps=1)
     consistency, teacher = train(config, DATA), train(replace(config, recipe="edm"), DATA)
+    labelled = make_data(classes=2)
+    classy = train(replace(config, recipe="edm", classes=True), labelled)
+    jumps = train(replace(config, recipe="ctm"), DATA, teacher=teacher)
+    guided = replace(config, recipe="cd", classes=True, options={"guidance": 3.0})
     cases = [
+        (guided, labelled, {"teacher": classy}, "never trained without one; train it with --set label_dropout"),
+        (replace(config, recipe="ect"), DATA, {"init": jumps}, "belong to another network"),
+        (replace(config, recipe="sct"), DATA, {"init": teacher}, "unless --set network=edm is given"),
         (replace(config, recipe="cd"), DATA, {}, "needs --teacher"),
         (config, DATA, {"teacher": teacher}, "takes no teacher"),
         (replace(config, recipe="cd"), DATA, {"teacher": consistency}, "must be trained with the recipe 'edm'"),
