@@ -71,7 +71,6 @@ def samples_of(name, recipe_name, kind, dtype):
 
 def agree(results, dtype):
     """Every backend's result, by its name, is near every other's, relative to the largest number in it."""
-    assert len(results) > 1
     for (one, a), (two, b) in combinations(results.items(), 2):
         assert np.isfinite(a).all()
         assert np.abs(a).max() > 0
@@ -88,6 +87,7 @@ def taking_part(recipe, kind, dtype):
 def test_loss_and_gradient(recipe, kind, dtype):
     able = [n for n in taking_part(recipe, kind, dtype) if n in TRAINABLE or not cm.recipes.get(recipe).needs_jvp]
     found = {name: loss_and_gradient_of(name, recipe, kind, dtype) for name in able}
+    assert len(found) > 1
     agree({name: np.array(loss) for name, (loss, _) in found.items()}, dtype)
     agree({name: gradient for name, (_, gradient) in found.items() if gradient is not None}, dtype)
 

@@ -23,7 +23,7 @@ class Net:
 net = Net()
 
 
-def results(x, t, differentiable=False):
+def results(x, t, differentiable=False, mixture_flow=True):
     """All public functions of arrays, by name, for x (3, 2) and t (3,); t lies in (0, 1)."""
     denoiser, f = gaussian_denoiser(0.1, 0.5), ConsistencyFunction(net, Boundary())
     out = {"karras": grids.karras(5, like=x), "karras_time": grids.karras_time(t, 5.0)}
@@ -60,7 +60,8 @@ def results(x, t, differentiable=False):
     for law in (oracles.Gaussian(0.1, 0.5), oracles.Mixture([0.4, 0.6], [-1.0, 1.0], 0.5)):
         name = type(law).__name__
         out |= {f"{name}.score": law.score(x, t), f"{name}.denoiser": law.denoiser(x, t)}
-        out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
+        if mixture_flow or not isinstance(law, oracles.Mixture):
+            out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
     xp = cm.namespace(x)
     for name in recipes.names():
         recipe = recipes.get(name)
@@ -76,7 +77,8 @@ def results(x, t, differentiable=False):
 @dtypes
 def test_dtype_is_kept(lib, dtype):
     x, t = lib.asarray(np.linspace(-1, 1, 6).reshape(3, 2), dtype), lib.asarray([0.2, 0.5, 0.8], dtype)
-    for name, value in results(x, t, lib.backend.trainable).items():
+    # A mixture's flow is a minute of small programs in tinygrad; tests/test_oracles.py has one.
+    for name, value in results(x, t, lib.backend.trainable, mixture_flow=lib.name != "tinygrad").items():
         assert value.dtype == x.dtype, name
         assert np.isfinite(lib.to_numpy(value)).all(), name
 

@@ -53,7 +53,7 @@ def batch(seed):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(5)))
 def test_permuting_the_batch_permutes_the_losses(lib, name, seed, order):
     given_batch = batch(seed)
@@ -65,7 +65,7 @@ def test_permuting_the_batch_permutes_the_losses(lib, name, seed, order):
 
 # sct-vr takes its target from the whole batch.
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "sct-vr"])
-@settings(max_examples=4)
+@settings(max_examples=2)
 @given(seed=st.integers(0, 10**6), changed=st.integers(0, 4))
 def test_a_sample_does_not_see_its_neighbours(lib, name, seed, changed):
     given_batch = batch(seed)
