@@ -30,6 +30,17 @@ CUBE_ROOT_MIDPOINT = partial(solvers.dpm2, rho=3.0)
 SECOND_ORDER = [solvers.heun, solvers.dpm2, CUBE_ROOT_MIDPOINT, solvers.dpmpp_2s]
 
 
+@pytest.mark.parametrize("method", [solvers.heun, solvers.dpmpp_2m])
+def test_a_trajectory_is_the_point_at_each_time(method):
+    x, times = np.array([[-2.0], [0.4]]), (3.0, 2.0, 0.9, 0.0)
+    points = solvers.trajectory(method, gaussian_denoiser(0.4, 0.7), x, times)
+    assert points[0] is x
+    assert len(points) == len(times)
+    for i in range(1, len(times)):
+        expected = solvers.solve(method, gaussian_denoiser(0.4, 0.7), x, times[: i + 1])
+        np.testing.assert_array_equal(points[i], expected)
+
+
 @pytest.mark.parametrize(("step", "order"), [(solvers.euler, 1.0), *((step, 2.0) for step in SECOND_ORDER)])
 @pytest.mark.parametrize("data", ["gaussian", "mixture"])
 def test_measured_order_of_convergence(step, order, data):

@@ -12,7 +12,7 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.recipes.discrete import Discrete
-from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe
+from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, down_to
 from cmcore.recipes.teacher import Distils
 from cmcore.sampling import Noise
 
@@ -96,7 +96,7 @@ class ProgressiveDistillation(Recipe):
         """Return the Karras grid of ``steps`` steps down to t_min."""
         if steps < 1:
             raise ValueError(f"Sampling needs at least one step, got {steps}.")
-        return tuple(float(t) for t in grids.karras_host(steps + 1, self.t_min, self.t_max)[::-1])
+        return down_to(steps + 1, self.t_min, self.t_max)
 
     def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
         """Follow the ODE with Euler's method (DDIM)."""
@@ -123,19 +123,16 @@ class MidTraining(Distils, Recipe):
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Start at t_max, end at t_min; nothing is drawn."""
-        t = 0.0 * tau + self.t_max
-        return TimePair(t, 0.0 * tau + self.t_min, t - self.t_min)
+        return TimePair(*(0.0 * tau + time for time in (self.t_max, self.t_min, self.t_max - self.t_min)))
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance, averaged over the points of the trajectory, of f there to the trajectory's end."""
-        xp, x, teacher = namespace(batch.z), self.t_max * batch.z, self.denoiser(nets, batch)
-        grid = grids.karras_host(self.steps + 1, self.t_min, self.t_max)[::-1]
-        points: list[Array] = [x]
-        end = solvers.solve(solvers.heun, teacher, x, [float(t) for t in grid], lambda i, y: points.append(y))
+        xp, grid = namespace(batch.z), down_to(self.steps + 1, self.t_min, self.t_max)
+        *points, end = solvers.trajectory(solvers.heun, self.denoiser(nets, batch), self.t_max * batch.z, grid)
         # All points in one evaluation: (steps * B, ...), the points of one time after those of another.
-        cond = {name: _repeated(value, self.steps, like=x) for name, value in batch.cond.items()}
-        t = xp.concat([0.0 * times.t + float(t) for t in grid[:-1]], axis=0)
-        answers = self.function(nets["online"])(stop_gradient(xp.concat(points[:-1], axis=0)), t, **cond)
+        cond = {name: _repeated(value, self.steps, like=batch.z) for name, value in batch.cond.items()}
+        t = xp.concat([0.0 * times.t + t for t in grid[:-1]], axis=0)
+        answers = self.function(nets["online"])(stop_gradient(xp.concat(points, axis=0)), t, **cond)
         each = DISTANCES[self.distance](answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
         return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)
 

@@ -9,7 +9,7 @@
 `solve` follows the ODE from time to time by any of them. The state is (B, ...); results have its shape, dtype and device.
 """
 
-from cmcore.solvers.loop import Memory, Solver, solve
+from cmcore.solvers.loop import Memory, Solver, solve, trajectory
 from cmcore.solvers.onestep import Step, dpm2, dpmpp_2s, euler, heun
 from cmcore.solvers.remembering import LMS, DPMpp2M, dpmpp_2m, lms
 from cmcore.solvers.stochastic import Ancestral, Churn, Noise
@@ -30,4 +30,5 @@ __all__ = [
     "heun",
     "lms",
     "solve",
+    "trajectory",
 ]

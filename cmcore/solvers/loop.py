@@ -51,6 +51,13 @@ def solve(
     return x
 
 
+def trajectory(method: Step | Solver, denoiser: Denoiser, x: Array, times: Sequence[float]) -> list[Array]:
+    """Return the points of the ODE at all the times, x first; the last is what `solve` returns."""
+    points = [x]
+    solve(method, denoiser, x, times, lambda i, y: points.append(y))
+    return points
+
+
 def interval(times: Sequence[float], i: int) -> tuple[float, float]:
     """Return the ends of step i as numbers, r < t; a sentence if it starts where the ODE is not defined or leads nowhere."""
     t, r = float(times[i]), float(times[i + 1])
