@@ -193,6 +193,14 @@ def test_what_is_no_choice_by_name_or_no_truth_value_is_not_taken(name):
                 recipes.get(name, **{option: value})
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_weightings_are_for_noise_levels(name):
+    """They are functions of the standard deviation of noise, which times of other paths are not."""
+    if not isinstance(recipes.get(name).path, cm.paths.VE):
+        with pytest.raises(ValueError, match="no choice of weighting: it stays uniform, got inverse_gap"):
+            recipes.get(name, weighting="inverse_gap")
+
+
 CHANGED = {"distance": "l1", "weighting": "snr", "t_min": 0.01, "t_max": 40.0, "learned_weight": True}
 
 
@@ -429,6 +437,22 @@ def test_shortcuts_ask_for_no_way_that_they_do_not_learn():
         draws = np.stack([first, UNIFORM, UNIFORM, UNIFORM], axis=1)
         recipe.loss({"online": net, "target": seen}, X0, Z, draws, recipe.scalars(5, 10), {})
     assert {float(length) for lengths in asked for length in lengths} == {0.0, 0.25, 0.5}
+
+
+def test_sct_vr_averages_over_a_class_alone():
+    recipe, label = recipes.get("sct-vr"), np.array([0, 1, 1, 0])
+
+    def heedless(x, c_noise, label=None):
+        return net(x, c_noise)
+
+    def loss(rows, **cond):
+        nets = dict.fromkeys(("online", "target"), heedless)
+        return recipe.loss(nets, X0[rows], Z[rows], NORMAL[rows], recipe.scalars(5, 10), cond)
+
+    found = loss(slice(None), label=label)
+    for each in (0, 1):
+        np.testing.assert_allclose(found[label == each], loss(label == each), rtol=1e-12)
+    assert not np.allclose(found, loss(slice(None)))
 
 
 def test_guidance_needs_a_network_that_knows_no_class():
