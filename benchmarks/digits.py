@@ -21,20 +21,20 @@ from cmcore.run.checkpoint import load_model
 from cmcore.run.evaluate import evaluate
 
 NETWORK = ("--width", "256", "--blocks", "3")
-FAST, SLOW = "lr=2e-3 decay=true", "lr=1e-3 decay=true"
+FAST, SLOW = "lr=2e-3 decay=true ema=0.999", "lr=1e-3 decay=true ema=0.999"
 GIVEN = {"init": "--init", "teacher": "--teacher"}
 RUNS: dict[str, tuple[int, str, tuple[str, str] | None]] = {
-    "edm": (6000, f"{SLOW} ema=0.999", None),
+    "edm": (6000, SLOW, None),
     "cd": (8000, f"{FAST} weighting=inverse_gap", ("teacher", "edm")),
     "ct": (8000, f"{FAST} weighting=inverse_gap mu0=0", None),
     "ict": (8000, FAST, None),
     "ect": (8000, FAST, ("init", "edm")),
-    "tcm": (4000, "lr=1e-4 decay=true", ("teacher", "ect")),
+    "tcm": (4000, "lr=1e-4 decay=true ema=0.999", ("teacher", "ect")),
     "sct-vr": (8000, FAST, ("init", "edm")),
     "pd": (8000, FAST, ("teacher", "edm")),
     "cmt": (3000, FAST, ("teacher", "edm")),
-    "cd-continuous": (8000, "lr=5e-4 decay=true weighting=inverse_gap", ("teacher", "edm")),
-    "ct-continuous": (8000, "lr=5e-4 decay=true weighting=inverse_gap", ("init", "edm")),
+    "cd-continuous": (8000, "lr=5e-4 decay=true ema=0.999 weighting=inverse_gap", ("teacher", "edm")),
+    "ct-continuous": (8000, "lr=5e-4 decay=true ema=0.999 weighting=inverse_gap", ("init", "edm")),
     "sct": (8000, "lr=5e-4 tangent_warmup=1000 network=edm learned_weight=false", ("init", "edm")),
     "scd": (8000, "lr=5e-4 tangent_warmup=1000 network=edm learned_weight=false", ("teacher", "edm")),
     "meanflow": (8000, SLOW, None),
@@ -42,8 +42,8 @@ RUNS: dict[str, tuple[int, str, tuple[str, str] | None]] = {
     "psd": (8000, SLOW, None),
     "splitmeanflow": (8000, SLOW, None),
     "shortcut": (8000, f"{SLOW} weight_decay=0.01", None),
-    "ctm": (4000, "lr=1e-3 reach=4", ("teacher", "edm")),
-    "ayf": (8000, "lr=1e-3 tangent_warmup=1000", ("teacher", "edm")),
+    "ctm": (4000, f"{SLOW} reach=4", ("teacher", "edm")),
+    "ayf": (8000, f"{SLOW} tangent_warmup=1000", ("teacher", "edm")),
 }
 """Steps, options and what each run is given. Higher learning rates than the papers', for a small network and short runs."""
 
