@@ -6,7 +6,6 @@ from dataclasses import FrozenInstanceError, dataclass, fields
 
 import numpy as np
 import pytest
-from conftest import Library
 
 import cmcore as cm
 from cmcore import distances, grids, losses, recipes, solvers, weightings
@@ -468,25 +467,6 @@ def test_guidance_needs_a_network_that_knows_no_class():
 def test_too_few_steps_are_a_sentence(name, steps):
     with pytest.raises(ValueError, match=r"at least .* got"):
         recipes.get(name).times(steps)
-
-
-@pytest.mark.parametrize("name", recipes.names())
-def test_a_loss_has_one_number_a_sample_in_every_library(lib: Library, name):
-    recipe = recipes.get(name)
-    if recipe.needs_jvp and not lib.backend.trainable:
-        pytest.skip("the loss takes a derivative, which this library has none of")
-    scalars = {k: lib.asarray(v, "float32") for k, v in recipe.scalars(500, 1000).items()}
-    tau = lib.asarray(numbers(recipe), "float32")
-    loss = recipe.loss(NETS, lib.asarray(X0, "float32"), lib.asarray(Z, "float32"), tau, scalars, {})
-    host = lib.to_numpy(loss)
-    assert host.shape == (4,)
-    assert host.dtype == np.float32
-    if recipe.needs_jvp:
-        assert np.isfinite(host).all()
-        return
-    exact = {k: np.array(v) for k, v in recipe.scalars(500, 1000).items()}
-    reference = recipe.loss(NETS, X0, Z, numbers(recipe), exact, {})
-    np.testing.assert_allclose(host, reference, rtol=2e-3)
 
 
 def test_tables_hold_the_functions_of_their_names():

@@ -153,10 +153,11 @@ def test_training_lowers_the_loss():
     assert np.mean(losses[-30:]) < 0.7 * np.mean(losses[:5])
 
 
-def test_distillation_starts_from_its_teacher_and_can_be_resumed_without_it(tmp_path, name):
-    train(make_config(name, recipe="edm"), DATA, out=tmp_path / "teacher")
+@needs_training
+def test_distillation_starts_from_its_teacher_and_can_be_resumed_without_it(tmp_path):
+    train(make_config(FIRST, recipe="edm"), DATA, out=tmp_path / "teacher")
     progress = Notes(interrupt_after=4)
-    config = make_config(name, recipe="cd", teacher=str(tmp_path / "teacher"), options={"mu": 0.5})
+    config = make_config(FIRST, recipe="cd", teacher=str(tmp_path / "teacher"), options={"mu": 0.5})
     whole = train(config, DATA)
     with pytest.raises(KeyboardInterrupt):
         train(config, DATA, out=tmp_path / "student", progress=progress)
