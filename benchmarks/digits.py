@@ -29,7 +29,7 @@ RUNS: dict[str, tuple[int, str, tuple[str, str] | None]] = {
     "ct": (8000, f"{FAST} weighting=inverse_gap mu0=0", None),
     "ict": (8000, FAST, None),
     "ect": (8000, FAST, ("init", "edm")),
-    "tcm": (4000, "lr=1e-4 decay=true ema=0.999", ("teacher", "ect")),
+    "tcm": (3000, "lr=1e-4 decay=true ema=0.999 stage=6", ("teacher", "ect")),
     "sct-vr": (8000, FAST, ("init", "edm")),
     "pd": (8000, FAST, ("teacher", "edm")),
     "cmt": (3000, FAST, ("teacher", "edm")),
