@@ -22,7 +22,8 @@ from cmcore.run.evaluate import evaluate
 
 NETWORK = ("--width", "256", "--blocks", "3")
 FAST, SLOW = "lr=2e-3 decay=true ema=0.999", "lr=1e-3 decay=true ema=0.999"
-GIVEN = {"init": "--init", "teacher": "--teacher"}
+LIMIT = "lr=5e-4 decay=true ema=0.999 weighting=inverse_gap"
+TANGENT = "lr=5e-4 tangent_warmup=1000 network=edm learned_weight=false"
 RUNS: dict[str, tuple[int, str, tuple[str, str] | None]] = {
     "edm": (6000, SLOW, None),
     "cd": (8000, f"{FAST} weighting=inverse_gap", ("teacher", "edm")),
@@ -33,10 +34,10 @@ RUNS: dict[str, tuple[int, str, tuple[str, str] | None]] = {
     "sct-vr": (8000, FAST, ("init", "edm")),
     "pd": (8000, FAST, ("teacher", "edm")),
     "cmt": (3000, FAST, ("teacher", "edm")),
-    "cd-continuous": (8000, "lr=5e-4 decay=true ema=0.999 weighting=inverse_gap", ("teacher", "edm")),
-    "ct-continuous": (8000, "lr=5e-4 decay=true ema=0.999 weighting=inverse_gap", ("init", "edm")),
-    "sct": (8000, "lr=5e-4 tangent_warmup=1000 network=edm learned_weight=false", ("init", "edm")),
-    "scd": (8000, "lr=5e-4 tangent_warmup=1000 network=edm learned_weight=false", ("teacher", "edm")),
+    "cd-continuous": (8000, LIMIT, ("teacher", "edm")),
+    "ct-continuous": (8000, LIMIT, ("init", "edm")),
+    "sct": (8000, TANGENT, ("init", "edm")),
+    "scd": (8000, TANGENT, ("teacher", "edm")),
     "meanflow": (8000, SLOW, None),
     "imf": (8000, SLOW, None),
     "psd": (8000, SLOW, None),
@@ -59,7 +60,7 @@ def train(name: str, out: Path, framework: str, share: float) -> float:
     command += ["--backend", framework, "--steps", str(max(1, round(share * steps))), *NETWORK]
     command += ["--batch", "256" if name == "edm" else "128", "--sample-every", str(10**9)]
     command += [part for option in options.split() for part in ("--set", option)]
-    command += [GIVEN[given[0]], str(out / given[1])] if given else []
+    command += [f"--{given[0]}", str(out / given[1])] if given else []
     start = time.perf_counter()
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -80,7 +81,7 @@ def main() -> None:
         steps = [model.recipe.default_steps] if name == "edm" else [1, 2]
         rows = evaluate(model, data, steps=steps, n=2000, backend=backend.load(args.backend))
         found = [f"{row.frechet:.3f}" for row in rows][: len(steps)]
-        cells = [f"18 steps: {found[0]}", ""] if name == "edm" else found
+        cells = [f"{steps[0]} steps: {found[0]}", ""] if name == "edm" else found
         print(f"| {name} | {' | '.join(cells)} | {seconds:.0f} |", flush=True)
 
 

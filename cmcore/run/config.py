@@ -131,12 +131,11 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     )
     _check_teacher(recipe, architecture, teacher)
     if init and init.recipe.family != recipe.family:
-        can = (
-            " unless --set network=edm is given" if recipe.family == "trigflow" and init.recipe.family == "edm" else ""
-        )
+        could = (init.recipe.family, recipe.family) == ("edm", "trigflow")
+        unless = " unless --set network=edm is given" if could else ""
         raise Error(
             f"The initial weights are of a network of the kind {init.recipe.family!r}, trained with the recipe "
-            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}{can}."
+            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}{unless}."
         )
     if init and not continues(init.architecture, architecture):
         raise Error(
@@ -257,11 +256,6 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
     return network(facts.shape, classes=len(facts.classes), **sizes)
 
 
-def knows_no_class(recipe: Recipe) -> bool:
-    """Tell whether a network trained with the recipe knows the law without classes."""
-    return getattr(recipe, "label_dropout", 0.0) > 0
-
-
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
     known = " or ".join(repr(name) for name in recipe.teachers)
     if teacher is None:
@@ -278,7 +272,8 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
             f"The teacher is for data of shape {theirs.shape} with {theirs.classes} classes; "
             f"this run is for shape {ours.shape} with {ours.classes}."
         )
-    if getattr(recipe, "guidance", 1.0) != 1.0 and architecture.classes and not knows_no_class(teacher.recipe):
+    guided = architecture.classes and getattr(recipe, "guidance", 1.0) != 1.0
+    if guided and not getattr(teacher.recipe, "label_dropout", 0.0):
         raise Error(
             "Guidance asks the teacher for its answer without a class, and this one was never trained without one; "
             "train it with --set label_dropout=0.1."
