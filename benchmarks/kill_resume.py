@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import random
-import re
 import subprocess
 import sys
 import tempfile
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cmcore.run.checkpoint import load_model, load_state
+from cmcore.run.checkpoint import load_model, load_state, newest_step
 
 
 def kill_and_resume(
@@ -37,9 +36,9 @@ def kill_and_resume(
         process = _start(arguments, broken)
         # One kill in four comes while the process starts, the others after it has saved something.
         began = time.monotonic()
-        goal = _newest(broken) + chance.uniform(0, share)
+        goal = newest_step(broken / "state") + chance.uniform(0, share)
         if kill % 4 != 3:
-            while process.poll() is None and _newest(broken) <= goal:
+            while process.poll() is None and newest_step(broken / "state") <= goal:
                 time.sleep(0.001)
             time.sleep(chance.uniform(0, 0.05))
         else:
@@ -67,11 +66,6 @@ def _train(*arguments: str) -> subprocess.Popen[bytes]:
 def _start(arguments: Sequence[str], run: Path) -> subprocess.Popen[bytes]:
     resumable = (run / "config.json").exists()
     return _train("--out", str(run), *(["--resume"] if resumable else arguments))
-
-
-def _newest(run: Path) -> int:
-    """The step of the newest state that was saved."""
-    return max((int(re.sub(r"\D", "", p.stem)) for p in (run / "state").glob("step-*")), default=0)
 
 
 def _check(run: Path) -> int | None:

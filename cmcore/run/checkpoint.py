@@ -136,6 +136,11 @@ def load_state(folder: Path) -> tuple[int, dict[str, np.ndarray], float] | None:
     return None
 
 
+def newest_step(folder: Path) -> int:
+    """Return the step of the newest state in a folder, readable or not; 0 if there is none."""
+    return max(map(_step_of, _states(folder)), default=0)
+
+
 def save_average(folder: Path, model: Model) -> None:
     """Write the average of a run under way, as a model, beside those of earlier steps."""
     folder.mkdir(exist_ok=True)

@@ -9,7 +9,7 @@ import cmcore as cm
 from cmcore.architectures import ResidualConv, ResidualMLP
 from cmcore.optimization import Optimizer
 from cmcore.run import checkpoint
-from cmcore.run.checkpoint import Model, load_model, load_state, save_model, save_state
+from cmcore.run.checkpoint import Model, load_model, load_state, newest_step, save_model, save_state
 from cmcore.run.config import DataFacts
 
 
@@ -124,11 +124,13 @@ def test_states_replace_each_other_and_keep_every_dtype(tmp_path):
 
 def test_the_newest_readable_state_is_taken(tmp_path):
     assert load_state(tmp_path / "none") is None
+    assert newest_step(tmp_path / "none") == 0
     save_state(tmp_path, 5, {"a": np.ones(3)}, 1.0)
     whole = (tmp_path / "step-00000005.safetensors").read_bytes()
     (tmp_path / "step-00000010.safetensors").write_bytes(whole[:-1])
     (tmp_path / ".step-00000020.safetensors.x.tmp").write_bytes(whole)
     assert load_state(tmp_path)[0] == 5
+    assert newest_step(tmp_path) == 10
     (tmp_path / "step-00000005.safetensors").unlink()
     with pytest.raises(cm.Error, match=r"step-00000010.*truncated"):
         load_state(tmp_path)
