@@ -104,8 +104,7 @@ def strictest() -> Iterator[StrictBackend]:
         with flags:
             yield strict
     finally:
-        del cm.backend._registered[strict.name]
-        cm.backend._by_type.clear()
+        cm.backend.unregister(strict.name)
 
 
 @contextmanager

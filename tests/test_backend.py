@@ -12,7 +12,7 @@ import pytest
 from conftest import CHOSEN, write_distribution
 
 import cmcore as cm
-from cmcore import backend as chooser
+from cmcore.backend import registry as chooser
 from cmcore.testing import check_placement
 
 
@@ -124,7 +124,7 @@ def test_a_missing_framework_is_a_sentence():
         real = importlib.util.find_spec
         for name in ("torch", "jax"):
             sys.modules[name] = None
-        import cmcore.backend as chooser
+        import cmcore.backend.registry as chooser
         chooser.find_spec = lambda name: None if name in ("torch", "jax") else real(name)
         import cmcore as cm
         assert not {"torch", "jax"} & set(cm.available())

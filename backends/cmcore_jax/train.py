@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from cmcore.backend import Loss, Network, draws_shape
+from cmcore.backend import Loss, Network
+from cmcore.backend.protocol import draws_shape
 from cmcore.optimization import Optimizer
 from cmcore_jax.parameters import Parameters, path_name, split
 from cmcore_jax.random import JaxStream, key

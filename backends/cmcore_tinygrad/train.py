@@ -11,7 +11,8 @@ from tinygrad import Context, Tensor, TinyJit, dtypes
 from tinygrad.dtype import least_upper_dtype
 from tinygrad.nn.state import get_state_dict
 
-from cmcore.backend import Loss, Network, draws_shape
+from cmcore.backend import Loss, Network
+from cmcore.backend.protocol import draws_shape
 from cmcore.optimization import Optimizer
 from cmcore_tinygrad import optimizers
 from cmcore_tinygrad.autodiff import parameters

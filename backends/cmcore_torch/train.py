@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from cmcore.backend import draws_shape, of
+from cmcore.backend import of
+from cmcore.backend.protocol import draws_shape
 from cmcore.optimization import Optimizer
 from cmcore_torch.arrays import to_numpy, to_tensor
 from cmcore_torch.compiling import compile_lazily, eager_where_compiling_fails

@@ -294,7 +294,7 @@ def test_a_loss_with_a_derivative_compiles_as_one_graph(architecture):
         BACKEND.trainer(net, towards_the_tangent, optimizer=Optimizer("adam"), seed=3, compiled=c)
         for c in (True, False)
     )
-    cm.backend._by_type.clear()  # as in a new process
+    cm.backend.registry.owners.forget()  # as in a new process
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)  # what a fallback to eager execution would give
         for i in range(3):

@@ -29,7 +29,7 @@ SMALL += ["--no-compile"] if FIRST == "torch" else []
 @pytest.fixture(autouse=True)
 def as_we_found_it(monkeypatch):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend, "_process_default", None)
+    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
 
 
 def run(*arguments):
