@@ -32,18 +32,18 @@ RECIPES = {
 class Case:
     """A network and a batch of data for it."""
 
-    architecture: cm.architectures.Architecture
+    architecture: cm.networks.Architecture
     batch: int
 
 
 def case(net, backend_name):
     """The case of that name; tinygrad's convolutions are slow on a CPU, so its net is smaller."""
     if net == "tiny":
-        return Case(cm.architectures.ResidualMLP((3,), width=8, blocks=1), 4)
+        return Case(cm.networks.ResidualMLP((3,), width=8, blocks=1), 4)
     if net == "mlp":
-        return Case(cm.architectures.ResidualMLP((1, 8, 8), width=256, blocks=3), 256)
+        return Case(cm.networks.ResidualMLP((1, 8, 8), width=256, blocks=3), 256)
     width = 16 if backend_name == "tinygrad" else 32
-    return Case(cm.architectures.ResidualConv((1, 8, 8), width=width, multipliers=(1, 2), blocks=1), 64)
+    return Case(cm.networks.ResidualConv((1, 8, 8), width=width, multipliers=(1, 2), blocks=1), 64)
 
 
 class Ours:
@@ -52,9 +52,7 @@ class Ours:
     def __init__(self, backend, recipe, net, teacher):
         frozen = {"teacher": teacher} if recipe.needs_teacher else None
         self.backend, self.recipe = backend, recipe
-        self.trainer = backend.trainer(
-            net, recipe.loss, optimizer=recipe.optimizer, frozen=frozen, keep_target=recipe.keep_target, seed=SEED
-        )
+        self.trainer = cm.Trainer(backend, net, recipe.train_spec(seed=SEED), frozen)
 
     def step(self, k, x0):
         return self.trainer.step(k, x0, self.recipe.scalars(k, STEPS))

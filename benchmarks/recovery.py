@@ -114,7 +114,7 @@ def train(
 ) -> tuple[Recipe, Any]:
     """Return the recipe and the network, trained on the law with it, under its averaged weights."""
     recipe = cm.recipes.get(name, **(options(name, law, size, as_published) | changed))
-    architecture = cm.architectures.ResidualMLP(
+    architecture = cm.networks.ResidualMLP(
         (1,),
         size.width,
         size.blocks,
@@ -126,16 +126,9 @@ def train(
     if origin := ORIGINS.get(name):
         teacher = train(backend, origin, law, size, as_published, seed)[1]
         weights = backend.weights(teacher)
-    trainer = backend.trainer(
-        backend.network(architecture, weights, seed=seed),
-        recipe.loss,
-        optimizer=recipe.optimizer,
-        tau=recipe.tau,
-        draws=recipe.draws,
-        frozen={"teacher": teacher} if recipe.needs_teacher else None,
-        keep_target=recipe.keep_target,
-        seed=seed,
-    )
+    frozen = {"teacher": teacher} if recipe.needs_teacher else None
+    net = backend.network(architecture, weights, seed=seed)
+    trainer = cm.Trainer(backend, net, recipe.train_spec(seed=seed), frozen)
     for k, x0 in zip(range(size.steps), draw(LAWS[law], seed, size.batch), strict=False):
         trainer.step(k, backend.asarray(x0), recipe.scalars(k, size.steps))
     return recipe, backend.network(architecture, trainer.weights())

@@ -10,13 +10,13 @@ See `cmcore.recipes` for the methods, `cmcore.backend` for what a framework supp
 """
 
 from cmcore import (
-    architectures,
     distances,
     ema,
     flow_maps,
     grids,
     losses,
     metrics,
+    networks,
     oracles,
     parametrization,
     paths,
@@ -45,6 +45,7 @@ from cmcore.backend import (
 from cmcore.errors import Error
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import ConsistencyFunction
+from cmcore.training import Trainer, TrainSpec
 
 __version__ = "0.1.0"
 
@@ -52,7 +53,8 @@ __all__ = [
     "ConsistencyFunction",
     "Error",
     "Optimizer",
-    "architectures",
+    "TrainSpec",
+    "Trainer",
     "available",
     "default",
     "describe",
@@ -66,6 +68,7 @@ __all__ = [
     "metrics",
     "names",
     "namespace",
+    "networks",
     "of",
     "oracles",
     "parametrization",

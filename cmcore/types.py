@@ -12,4 +12,4 @@ Network = Callable[..., Array]
 """Any callable ``net(x, c_noise, **cond) -> array shaped like x``."""
 
 Loss = Callable[..., Array]
-"""``loss(nets, x0, z, tau, scalars, cond) -> (B,)``: what a train step minimises the mean of. See `Backend.trainer`."""
+"""``loss(nets, x0, z, tau, scalars, cond) -> (B,)``: what a train step minimises the mean of. See `cmcore.TrainSpec`."""

@@ -59,7 +59,7 @@ class LagrangianSelfDistillation(StraightFlowMap):
 
 
 LAW = cm.oracles.Mixture(weights=[0.7, 0.3], means=[-1.0, 1.0], stds=0.2)
-NETWORK = cm.architectures.ResidualMLP(shape=(1,), width=64, blocks=2, two_times=True)
+NETWORK = cm.networks.ResidualMLP(shape=(1,), width=64, blocks=2, two_times=True)
 BATCH, POINTS = 512, 2000
 
 
@@ -70,9 +70,7 @@ def data(seed):
 
 def train(backend, recipe, steps):
     """Return the network, trained."""
-    trainer = backend.trainer(
-        backend.network(NETWORK), recipe.loss, optimizer=recipe.optimizer, tau=recipe.tau, draws=recipe.draws
-    )
+    trainer = cm.Trainer(backend, backend.network(NETWORK), recipe.train_spec())
     for k in range(steps):
         trainer.step(k, backend.asarray(data(seed=k)), recipe.scalars(k, steps))
     return backend.network(NETWORK, trainer.weights("ema"))

@@ -21,7 +21,7 @@ import cmcore as cm
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-NETWORK = cm.architectures.ResidualMLP(shape=(2,), width=128, blocks=2)
+NETWORK = cm.networks.ResidualMLP(shape=(2,), width=128, blocks=2)
 BATCH, POINTS = 256, 4000
 T_MAX = 10.0  # noise of ten times the data's size hides them; the 80 of images would take longer to learn
 
@@ -41,14 +41,8 @@ def draw(law, n, seed):
 
 def train(backend, recipe, law, steps, weights=None, teacher=None):
     """Train a network and return its averaged weights."""
-    trainer = backend.trainer(
-        backend.network(NETWORK, weights),
-        recipe.loss,
-        optimizer=recipe.optimizer,
-        tau=recipe.tau,
-        frozen={"teacher": backend.network(NETWORK, teacher)} if teacher else None,
-        keep_target=recipe.keep_target,
-    )
+    frozen = {"teacher": backend.network(NETWORK, teacher)} if teacher else None
+    trainer = cm.Trainer(backend, backend.network(NETWORK, weights), recipe.train_spec(), frozen)
     for k in range(steps):
         x0 = backend.asarray(draw(law, BATCH, seed=k))
         loss = trainer.step(k, x0, recipe.scalars(k, steps))

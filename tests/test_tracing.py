@@ -1,5 +1,7 @@
 """The mathematics under each framework's compiler and transformations; a curriculum compiles once."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import CHOSEN
@@ -164,13 +166,9 @@ def test_a_curriculum_never_recompiles_the_train_step(trainable, name):
 
         torch._dynamo.reset()
         torch._dynamo.utils.counters.clear()
-    trainer = trainable.trainer(
-        trainable.network(MLP, random_weights(MLP)),
-        recipe.loss if trainable.name == "torch" else counted_loss,
-        optimizer=recipe.optimizer,
-        tau=recipe.tau,
-        keep_target=recipe.keep_target,
-    )
+    loss = recipe.loss if trainable.name == "torch" else counted_loss
+    spec = replace(recipe.train_spec(), loss=loss)
+    trainer = cm.Trainer(trainable, trainable.network(MLP, random_weights(MLP)), spec)
     x0 = trainable.asarray(0.5 * np.random.default_rng(0).standard_normal((4, 3)), "float32")
     steps = [0, 1, 100, 200, 400, 600, 800, 999]
     values = [recipe.scalars(k, 1000) for k in steps]

@@ -10,13 +10,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmcore.architectures import Architecture
-from cmcore.backend import Loss, Network
-from cmcore.optimization import Optimizer
+from cmcore.backend import Network
+from cmcore.networks import Architecture
+from cmcore.training import TrainSpec
 from cmcore_jax import devices, networks, parameters
 from cmcore_jax.dtypes import available
 from cmcore_jax.random import JaxStream, key
-from cmcore_jax.train import JaxTrainer
+from cmcore_jax.train import TrainStep
 
 
 @dataclass(frozen=True)
@@ -94,40 +94,22 @@ class JaxBackend:
         *,
         seed: int = 0,
         dtype: str = "float32",
-    ) -> networks.ResidualMLP | networks.ResidualConv:
+        compute: str | None = None,
+        recompute: bool = False,
+    ) -> Network:
         """Build the architecture as an equinox module."""
         values = architecture.init(seed) if weights is None else weights
-        return networks.build(architecture, values, lambda w: self.asarray(w, dtype))
+        inner = available(compute) if compute else None
+        net: Network = networks.build(architecture, values, lambda w: self.asarray(w, dtype), inner, recompute)
+        return net
 
     def weights(self, net: Network) -> dict[str, np.ndarray]:
         """Return a network's weights as host arrays by name."""
         return {name: np.array(w) for name, w in parameters.split(net)[0].items()}
 
-    def trainer(
-        self,
-        net: Network,
-        loss: Loss,
-        *,
-        optimizer: Optimizer,
-        tau: str = "uniform",
-        draws: int = 1,
-        frozen: Mapping[str, Network] | None = None,
-        keep_target: bool = False,
-        seed: int = 0,
-        compiled: bool = True,
-    ) -> JaxTrainer:
-        """Return a train step for ``net``, an equinox module or another callable pytree, which is left as it is."""
-        return JaxTrainer(
-            net,
-            loss,
-            optimizer=optimizer,
-            tau=tau,
-            draws=draws,
-            frozen=frozen or {},
-            keep_target=keep_target,
-            seed=seed,
-            compiled=compiled,
-        )
+    def train_step(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network]) -> TrainStep:
+        """Return the train step of an equinox module or another callable pytree, which is left as it is."""
+        return TrainStep(net, spec, frozen)
 
     def _place(self, x: jax.Array) -> jax.Array:
         if self.bound is None or isinstance(x, jax.core.Tracer):

@@ -12,13 +12,13 @@ from tinygrad import Tensor, dtypes
 from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
-from cmcore.architectures import Architecture
-from cmcore.backend import Loss, Network
-from cmcore.optimization import Optimizer
+from cmcore.backend import Network
+from cmcore.networks import Architecture
+from cmcore.training import TrainSpec
 from cmcore_tinygrad import autodiff, devices, namespace, networks
 from cmcore_tinygrad.compiling import Compiled
 from cmcore_tinygrad.streams import HostStream
-from cmcore_tinygrad.train import TinygradTrainer
+from cmcore_tinygrad.train import TrainStep
 
 
 @dataclass(frozen=True)
@@ -90,41 +90,22 @@ class TinygradBackend:
         *,
         seed: int = 0,
         dtype: str = "float32",
-    ) -> networks.TinygradNetwork:
+        compute: str | None = None,
+        recompute: bool = False,
+    ) -> Network:
         """Build the architecture as a tinygrad class whose state dict has the architecture's names and shapes."""
         values = architecture.init(seed) if weights is None else weights
-        return networks.build(architecture, values, self._ready(), _dtype(dtype))
+        inner = _dtype(compute) if compute else None
+        net: Network = networks.build(architecture, values, self._ready(), _dtype(dtype), inner, recompute)
+        return net
 
     def weights(self, net: Network) -> dict[str, np.ndarray]:
         """Return a network's state dict as host arrays."""
         return {name: np.array(t.numpy()) for name, t in get_state_dict(net).items()}
 
-    def trainer(
-        self,
-        net: Network,
-        loss: Loss,
-        *,
-        optimizer: Optimizer,
-        tau: str = "uniform",
-        draws: int = 1,
-        frozen: Mapping[str, Network] | None = None,
-        keep_target: bool = False,
-        seed: int = 0,
-        compiled: bool = True,
-    ) -> TinygradTrainer:
-        """Return a train step for a copy of the network; the networks given stay as they are."""
-        return TinygradTrainer(
-            net,
-            loss,
-            optimizer=optimizer,
-            tau=tau,
-            draws=draws,
-            frozen=frozen or {},
-            keep_target=keep_target,
-            seed=seed,
-            compiled=compiled,
-            device=self._ready(),
-        )
+    def train_step(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network]) -> TrainStep:
+        """Return the train step of a copy of the network; the networks given stay as they are."""
+        return TrainStep(net, spec, frozen, self._ready())
 
     def _ready(self) -> str:
         """Return the device's name once it is known to work; `cmcore.Error` says what it lacks."""

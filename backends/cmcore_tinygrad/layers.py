@@ -1,40 +1,84 @@
-"""tinygrad's layers, with two differences.
+"""The layers of `cmcore.networks` by tinygrad's own functions; those that are not here are over the Array API.
 
-They start without values, whose drawing would advance tinygrad's global generator. And what goes into a product, in the
-backward pass as well, is computed once beforehand: fused into the product, as tinygrad would have it, an activation is
-computed anew for each output.
+What goes into a product, in the backward pass as well, is computed once beforehand: fused into the product, as tinygrad
+would have it, an activation is computed anew for each output.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 from tinygrad import Tensor, nn
 
-
-class Linear(nn.Linear):
-    """A linear layer with a bias, its weights yet to be given."""
-
-    def __init__(self, n_in: int, n_out: int) -> None:
-        self.weight, self.bias = Tensor.empty(n_out, n_in), Tensor.empty(n_out)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return x W^T + b."""
-        return super().__call__(x.contiguous()).contiguous_backward()
+from cmcore import networks
+from cmcore.networks import generic
+from cmcore.networks.resampling import filtered
+from cmcore_tinygrad.functions.circular import cos, sin
 
 
-class Conv2d(nn.Conv2d):
-    """A convolution with a bias that keeps height and width, its weights yet to be given."""
-
-    def __init__(self, c_in: int, c_out: int, kernel: int) -> None:
-        self.kernel_size, self.stride, self.dilation, self.groups, self.padding = (kernel, kernel), 1, 1, 1, kernel // 2
-        self.weight, self.bias = Tensor.empty(c_out, c_in, kernel, kernel), Tensor.empty(c_out)
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """Return the convolution of x, (B, c_in, H, W)."""
-        return super().__call__(x.contiguous()).contiguous_backward()
+def linear(self: Any, x: Tensor) -> Tensor:
+    bias = self.bias if self.layer.bias else None
+    return x.contiguous().linear(self.weight.transpose(), bias).contiguous_backward()
 
 
-class Embedding(nn.Embedding):
-    """A table of rows, yet to be given."""
+def conv(self: Any, h: Tensor) -> Tensor:
+    padding = self.layer.kernel // 2
+    return h.contiguous().conv2d(self.weight, self.bias, padding=padding).contiguous_backward()
 
-    def __init__(self, rows: int, width: int) -> None:
-        self.weight = Tensor.empty(rows, width)
+
+def group_norm(self: Any, h: Tensor) -> Tensor:
+    normal = h.reshape(h.shape[0], self.layer.groups, -1).layernorm(eps=self.layer.eps).reshape(h.shape)
+    return normal * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
+
+
+def layer_norm(self: Any, h: Tensor) -> Tensor:
+    normal = h.layernorm(eps=self.layer.eps)
+    return normal * self.weight + self.bias if self.layer.affine else normal
+
+
+def embedding(self: Any, label: Tensor) -> Tensor:
+    return (label < 0).unsqueeze(1).where(0.0, nn.Embedding.__call__(self, label.maximum(0)))
+
+
+def fourier(self: Any, *times: Tensor) -> Tensor:
+    angles = [c.unsqueeze(1) * self.frequencies.value for c in times]
+    parts = [part for a in angles for part in (cos(a), sin(a))]
+    return parts[0].cat(*parts[1:], dim=1)
+
+
+def log_weight(self: Any, *times: Tensor) -> Tensor:
+    self.layer.check(*times)
+    return (fourier(self, *times) * self.weight).sum(1) + self.bias
+
+
+def attention(self: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    q, k, v = (t.reshape(*t.shape[:2], self.layer.heads, -1).transpose(1, 2) for t in (q, k, v))
+    return q.scaled_dot_product_attention(k, v).transpose(1, 2).flatten(2)
+
+
+def resample(self: Any, h: Tensor) -> Tensor:
+    if not self.layer.plain:
+        return filtered(h, (2, 3), self.layer.taps, self.layer.up)
+    if not self.layer.up:
+        return h.avg_pool2d(2)
+    b, c, rows, columns = h.shape
+    twice = h.reshape(b, c, rows, 1, columns, 1).expand(b, c, rows, 2, columns, 2)
+    return twice.reshape(b, c, 2 * rows, 2 * columns)
+
+
+def silu(self: Any, x: Tensor) -> Tensor:
+    return x.silu()
+
+
+LAYERS = generic.LAYERS | {
+    networks.Attention: attention,
+    networks.Conv: conv,
+    networks.Embedding: embedding,
+    networks.Fourier: fourier,
+    networks.GroupNorm: group_norm,
+    networks.LayerNorm: layer_norm,
+    networks.Linear: linear,
+    networks.LogWeight: log_weight,
+    networks.Resample: resample,
+    networks.SiLU: silu,
+}

@@ -10,14 +10,14 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from cmcore.architectures import Architecture
 from cmcore.backend import of
-from cmcore.optimization import Optimizer
+from cmcore.networks import Architecture
+from cmcore.training import TrainSpec
 from cmcore_torch import networks
 from cmcore_torch.arrays import dtype_of, to_numpy, to_tensor
 from cmcore_torch.compiling import compiled_or_eager
 from cmcore_torch.streams import Stream
-from cmcore_torch.train import Trainer
+from cmcore_torch.train import TrainStep
 
 
 @dataclass(frozen=True)
@@ -112,38 +112,18 @@ class TorchBackend:
         *,
         seed: int = 0,
         dtype: str = "float32",
-    ) -> networks.TorchNetwork:
+        compute: str | None = None,
+        recompute: bool = False,
+    ) -> torch.nn.Module:
         """Build the architecture as a module whose ``state_dict`` has the architecture's names and shapes."""
         weights = architecture.init(seed) if weights is None else weights
-        return networks.build(architecture, weights, self.device, dtype_of(dtype))
+        inner = dtype_of(compute) if compute else None
+        return networks.build(architecture, weights, self.device, dtype_of(dtype), inner, recompute)
 
     def weights(self, net: torch.nn.Module) -> dict[str, np.ndarray]:
         """Return a module's ``state_dict`` as host arrays."""
         return {name: to_numpy(tensor) for name, tensor in net.state_dict().items()}
 
-    def trainer(
-        self,
-        net: torch.nn.Module,
-        loss: Callable[..., torch.Tensor],
-        *,
-        optimizer: Optimizer,
-        tau: str = "uniform",
-        draws: int = 1,
-        frozen: Mapping[str, Callable[..., torch.Tensor]] | None = None,
-        keep_target: bool = False,
-        seed: int = 0,
-        compiled: bool = True,
-    ) -> Trainer:
-        """Return a `Trainer` of a copy of the module; the modules given stay as they are."""
-        return Trainer(
-            net,
-            loss,
-            optimizer=optimizer,
-            tau=tau,
-            draws=draws,
-            frozen=frozen or {},
-            keep_target=keep_target,
-            seed=seed,
-            compiled=compiled,
-            device=self.device,
-        )
+    def train_step(self, net: torch.nn.Module, spec: TrainSpec, frozen: Mapping[str, Any]) -> TrainStep:
+        """Return the train step of a copy of the module; the modules given stay as they are."""
+        return TrainStep(net, spec, frozen, self.device)

@@ -7,7 +7,7 @@ calls that take no array, such as making a time grid or a network.
 """
 
 from cmcore.backend.arrays import jvp, namespace, of, stop_gradient
-from cmcore.backend.protocol import Backend, Stream, Trainer
+from cmcore.backend.protocol import Backend, Stream, TrainStep
 from cmcore.backend.registry import (
     PREFERENCE,
     available,
@@ -29,7 +29,7 @@ __all__ = [
     "Loss",
     "Network",
     "Stream",
-    "Trainer",
+    "TrainStep",
     "available",
     "default",
     "describe",

@@ -6,16 +6,28 @@ train step.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cmcore.types import Array, Loss, Network
+from cmcore.types import Array, Network
 
-if TYPE_CHECKING:
-    from cmcore.architectures import Architecture
-    from cmcore.optimization import Optimizer
+
+class Architecture(Protocol):
+    """What `Backend.network` builds: `cmcore.networks.Architecture`, or what is like it."""
+
+    def part(self) -> Any:
+        """Return the network as a `cmcore.networks.Part`."""
+        ...
+
+    def layout(self) -> dict[str, tuple[int, ...]]:
+        """Return the shape of every weight by name."""
+        ...
+
+    def init(self, seed: int = 0) -> dict[str, np.ndarray]:
+        """Return initial weights."""
+        ...
 
 
 class Stream(Protocol):
@@ -30,30 +42,31 @@ class Stream(Protocol):
         ...
 
 
-class Trainer(Protocol):
-    """A network with its optimiser, averages and compiled train step; the only stateful object of the library."""
+class TrainStep(Protocol):
+    """A copy of a network with its optimiser and averages, and the step that changes them; see `cmcore.Trainer`.
 
-    def step(
-        self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array] | None = None
-    ) -> Array:
-        """Take one optimisation step and return the mean loss, a 0-d array that is not yet waited for.
+    The state is arrays by group and name: "online" (all of the network's), "ema" and, if it is kept, "target" (those that
+    are trained), "optimizer".
+    """
 
-        ``index`` (the step's number) and the trainer's seed determine every random number of the step. ``scalars`` are
-        the curriculum's values at this step (all of them plain numbers, the same keys at each step); they reach the
-        compiled code as 0-d arrays, so that a change of value never recompiles.
+    def __call__(self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array]) -> Array:
+        """Take the step of that number and return the mean loss, a 0-d array that is not yet waited for.
+
+        x0 and the conditions may be host arrays. The random numbers come from `cmcore.TrainSpec.draw`, the loss from its
+        ``mean_loss``; the scalars "lr", "ema_decay" and "target_decay" are there.
         """
         ...
 
-    def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
-        """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""
+    def state(self) -> Mapping[str, Mapping[str, Array]]:
+        """Return the state, of this framework's arrays or host arrays."""
         ...
 
-    def state(self) -> dict[str, np.ndarray]:
-        """Return all that resuming needs (weights, averages, target, optimiser) as named host arrays."""
+    def expected(self, names: Collection[str]) -> Mapping[str, Mapping[str, Array]]:
+        """Return arrays like those that a state with these names, "group/name", must have: `state`, most often."""
         ...
 
-    def restore(self, state: Mapping[str, np.ndarray]) -> None:
-        """Put back what `state` returned; training then continues bit for bit."""
+    def restore(self, state: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+        """Put back a state, which has the names, shapes and types of `expected`, into this one."""
         ...
 
 
@@ -129,49 +142,24 @@ class Backend(Protocol):
         *,
         seed: int = 0,
         dtype: str = "float32",
+        compute: str | None = None,
+        recompute: bool = False,
     ) -> Network:
-        """Build the architecture as a network of the framework; ``architecture.init(seed)`` where no weights are given."""
+        """Build the architecture as a network of the framework; ``architecture.init(seed)`` where no weights are given.
+
+        The weights are kept in ``dtype``. With ``compute``, "bfloat16" for example, the layers compute in that; what goes into
+        the network and comes out keeps its own. With ``recompute`` the backward pass computes the activations within a block,
+        a part in a list or dict, again instead of keeping them. A backend that cannot says so in a `cmcore.Error`.
+        """
         ...
 
     def weights(self, net: Network) -> dict[str, np.ndarray]:
         """Return a network's weights as host arrays, by the architecture's names and in its shapes."""
         ...
 
-    def trainer(
-        self,
-        net: Network,
-        loss: Loss,
-        *,
-        optimizer: Optimizer,
-        tau: str = "uniform",
-        draws: int = 1,
-        frozen: Mapping[str, Network] | None = None,
-        keep_target: bool = False,
-        seed: int = 0,
-        compiled: bool = True,
-    ) -> Trainer:
-        """Return a train step that minimises the batch mean of
+    def train_step(self, net: Network, spec: Any, frozen: Mapping[str, Network]) -> TrainStep:
+        """Return the train step of a copy of ``net`` that minimises what ``spec``, a `cmcore.TrainSpec`, says.
 
-        ``loss(nets, x0, z, tau, scalars, cond) -> (B,)``
-
-        over the parameters of ``nets["online"]``, where
-
-        - ``nets`` maps "online" and "target" to networks ``net(x, c_noise, **cond)``, and each name in ``frozen`` (a
-          teacher, say) to that network. "target" has the online weights (the loss stops its gradient itself) unless
-          ``keep_target``, when it has an exponential moving average of them with decay ``scalars["target_decay"]``;
-        - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), or (B, draws) for more draws than one, is
-          "uniform" in [0, 1) or "normal", float32 at least; both are drawn from `stream(seed, index)` in this order: z,
-          tau;
-        - ``scalars`` holds 0-d arrays. Those read by the step itself: "lr" (this step's learning rate), "ema_decay"
-          (of the average that `Trainer.weights` returns) and, with ``keep_target``, "target_decay".
-
-        Averages are updated after the optimiser: ``avg <- decay * avg + (1 - decay) * online``.
+        ``frozen`` are networks by the names that the loss knows them by, to which no gradient flows and which stay as they are.
         """
         ...
-
-
-def draws_shape(draws: int) -> tuple[int, ...]:
-    """Return the shape of one sample's ``tau`` in a train step: () for one draw, (draws,) for more, else `ValueError`."""
-    if draws < 1:
-        raise ValueError(f"A train step draws at least one tau for each sample, got draws={draws}.")
-    return () if draws == 1 else (draws,)

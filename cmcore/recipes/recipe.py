@@ -15,6 +15,7 @@ from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametri
 from cmcore.paths import VE, Path
 from cmcore.recipes import limits
 from cmcore.sampling import Noise
+from cmcore.training import TrainSpec
 
 Nets = Mapping[str, Network]
 """The networks of a train step: "online", "target" and, for distillation, "teacher"."""
@@ -160,7 +161,7 @@ class Recipe(ABC):
     def loss(
         self, nets: Nets, x0: Array, z: Array, tau: Array, scalars: Mapping[str, Array], cond: Mapping[str, Array]
     ) -> Array:
-        """Return the weighted loss of each sample, (B,); the argument of `cmcore.backend.Backend.trainer`."""
+        """Return the weighted loss of each sample, (B,); what `train_spec` is made of."""
         times = self.pair(tau, scalars)
         if not isinstance(times, TimePair):
             raise TypeError(f"The recipe {self.name!r} must draw a cmcore.grids.TimePair, got {type(times).__name__}.")
@@ -175,6 +176,12 @@ class Recipe(ABC):
             return value
         w = nets["online"].log_weight(*self.time_inputs(times))  # type: ignore[attr-defined]
         return namespace(w).exp(w) * value - w
+
+    def train_spec(self, *, seed: int = 0, compiled: bool = True, dropout: bool = False) -> TrainSpec:
+        """Return what `cmcore.Trainer` minimises by this method; ``dropout`` where the network has any."""
+        return TrainSpec(
+            self.loss, self.optimizer, self.tau, self.draws, self.keep_target, dropout, seed=seed, compiled=compiled
+        )
 
     def time_inputs(self, times: TimePair) -> tuple[Array, ...]:
         """Return the network's time inputs, c_noise and, with `two_times`, c_end, for a batch's times."""

@@ -14,10 +14,10 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from cmcore import architectures
-from cmcore.architectures import Architecture
+from cmcore import networks
 from cmcore.ema import Constant, Schedule
 from cmcore.errors import Error
+from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.config import DataFacts, recipe_from_json, recipe_to_json
 from cmcore.run.files import atomic_write
@@ -55,7 +55,7 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
         "path": type(model.recipe.path).__name__.lower(),
         "parametrization": model.recipe.form,
         "sigma_data": model.recipe.sigma_data,
-        "network": architectures.to_config(model.architecture),
+        "network": networks.to_config(model.architecture),
         "data": {**asdict(model.data), "range": [-1, 1]},
         "ema": _described(model.recipe.optimizer.average()),
         "step": model.step,
@@ -86,7 +86,7 @@ def load_model(source: str | PathLike[str]) -> Model:
         facts = {f.name: manifest["data"][f.name] for f in fields(DataFacts)}
         model = Model(
             recipe_from_json(manifest["recipe"]),
-            architectures.from_config(manifest["network"]),
+            networks.from_config(manifest["network"]),
             weights,
             DataFacts(**facts),
             int(manifest["step"]),
@@ -98,7 +98,7 @@ def load_model(source: str | PathLike[str]) -> Model:
             raise ValueError("Its path or parametrisation is not the one this version gives its recipe.")
         if model.architecture.shape != model.data.shape:
             raise ValueError("Its network and its data have different shapes.")
-        architectures.check_weights(model.architecture, weights)
+        networks.check_weights(model.architecture, weights)
         _check_finite(weights)
     except KeyError as missing:
         raise Error(f"The model {path} cannot be used: its manifest lacks {missing}.") from missing

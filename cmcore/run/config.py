@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmcore import architectures, recipes
-from cmcore.architectures import Architecture, ResidualConv, ResidualMLP
+from cmcore import networks, recipes
 from cmcore.errors import Error
+from cmcore.networks import Architecture
 from cmcore.optimization import Optimizer
 from cmcore.recipes import Recipe
 
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from cmcore.run.checkpoint import Model
     from cmcore.run.data import Dataset
 
-NETWORKS: dict[str, type[ResidualMLP] | type[ResidualConv]] = {"mlp": ResidualMLP, "conv": ResidualConv}
 CONV_FROM = 16
 """Images whose shorter side has at least this many pixels get the convolutional network by default."""
 
@@ -60,8 +59,8 @@ class Config:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
         if self.seed < 0:
             raise ValueError(f"{option('seed')} must be at least 0, got {self.seed}.")
-        if self.network not in (None, *NETWORKS):
-            raise ValueError(f"Unknown network {self.network!r}; choose one of {', '.join(NETWORKS)}.")
+        if self.network not in (None, *networks.names()):
+            raise ValueError(f"Unknown network {self.network!r}; choose one of {', '.join(networks.names())}.")
 
     def save_interval(self) -> int:
         """Return how many steps lie between two saves: by default a tenth of the run, at most 1,000."""
@@ -99,7 +98,7 @@ class Plan:
         """Return the plan as plain JSON data; `plan_from_json` is its inverse."""
         return {
             "recipe": recipe_to_json(self.recipe),
-            "network": architectures.to_config(self.architecture),
+            "network": networks.to_config(self.architecture),
             "data": asdict(self.data),
         }
 
@@ -108,7 +107,7 @@ def plan_from_json(settings: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.to_json` described; what does not fit is a `ValueError`."""
     return Plan(
         recipe_from_json(settings["recipe"]),
-        architectures.from_config(settings["network"]),
+        networks.from_config(settings["network"]),
         DataFacts(**settings["data"]),
     )
 
@@ -124,11 +123,8 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     options.setdefault("sigma_data", float(origin.recipe.sigma_data if origin else data.sigma_data))
     recipe = recipes.get(config.recipe, **options)
     facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
-    architecture = replace(
-        _architecture(config, facts, origin.architecture if origin else None),
-        two_times=recipe.two_times,
-        log_weight=recipe.learned_weight,
-    )
+    inherited = origin.architecture if origin else None
+    architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
     if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
         raise Error(
@@ -145,14 +141,16 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     if init and not continues(init.architecture, architecture):
         raise Error(
             "The initial weights belong to another network than the one asked for: "
-            + differing(architectures.to_config(init.architecture), architectures.to_config(architecture))
+            + differing(networks.to_config(init.architecture), networks.to_config(architecture))
         )
     return Plan(recipe, architecture, facts)
 
 
 def continues(origin: Architecture, architecture: Architecture) -> bool:
     """Tell whether the weights of one network start the other: the same but for what a recipe adds to it, or a weight it drops."""
-    added = replace(origin, two_times=architecture.two_times, log_weight=architecture.log_weight)
+    if type(origin) is not type(architecture):
+        return False
+    added = origin.with_options(architecture.two_times, architecture.log_weight)
     return added == architecture and origin.two_times <= architecture.two_times
 
 
@@ -249,16 +247,24 @@ def option(name: str) -> str:
 
 
 def _architecture(config: Config, facts: DataFacts, inherited: Architecture | None) -> Architecture:
-    sizes: dict[str, Any] = {k: v for k, v in (("width", config.width), ("blocks", config.blocks)) if v is not None}
-    if inherited and config.network in (None, architectures.to_config(inherited)["kind"]):
+    if inherited and config.network in (None, networks.to_config(inherited)["kind"]):
         if inherited.shape != facts.shape:
             raise Error(
                 f"The teacher's or initial network is for data of shape {inherited.shape}; this data has {facts.shape}."
             )
-        return replace(inherited, classes=len(facts.classes), **sizes)
+        return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
     kind = config.network or ("conv" if facts.images and min(facts.shape[1:]) >= CONV_FROM else "mlp")
-    network: Callable[..., Architecture] = NETWORKS[kind]
-    return network(facts.shape, classes=len(facts.classes), **sizes)
+    network = networks.get(kind)
+    return network(shape=facts.shape, **_sizes(network, config, facts))  # type: ignore[call-arg]
+
+
+def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dict[str, Any]:
+    """The settings that the data and the command line decide; `Error` if the network has no such setting."""
+    asked = {"width": config.width, "blocks": config.blocks, "classes": len(facts.classes)}
+    known = {f.name for f in fields(network)}  # type: ignore[arg-type]
+    if lacking := [name for name, value in asked.items() if value and name not in known]:
+        raise Error(f"The network {network.kind!r} has no setting {lacking[0]!r}.")
+    return {name: value for name, value in asked.items() if value is not None and name in known}
 
 
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:

@@ -22,15 +22,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import backend as backends
-from cmcore.architectures import Architecture, grown, to_config
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
+from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
 from cmcore.run.checkpoint import Model, load_model, load_state, save_average, save_model, save_state
 from cmcore.run.config import Config, Plan, continues, fingerprint, make_plan
 from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
 from cmcore.run.generate import generate
 from cmcore.run.report import Progress
+from cmcore.training import Trainer
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -214,17 +215,10 @@ class _Run:
     def _make_trainer(self, weights: Mapping[str, np.ndarray] | None) -> None:
         recipe, build = self._plan.recipe, self._backend.network
         teacher = self._teacher
-        self._trainer = self._backend.trainer(
-            build(self._plan.architecture, weights, seed=self._config.seed),
-            recipe.loss,
-            optimizer=recipe.optimizer,
-            tau=recipe.tau,
-            draws=recipe.draws,
-            frozen={"teacher": build(teacher.architecture, teacher.weights)} if teacher else None,
-            keep_target=recipe.keep_target,
-            seed=self._config.seed,
-            compiled=self._config.compiled,
-        )
+        architecture, config = self._plan.architecture, self._config
+        spec = recipe.train_spec(seed=config.seed, compiled=config.compiled, dropout=architecture.drops)
+        frozen = {"teacher": build(teacher.architecture, teacher.weights)} if teacher else None
+        self._trainer = Trainer(self._backend, build(architecture, weights, seed=config.seed), spec, frozen)
 
     def _loop(self, done: int) -> Model:
         config, progress = self._config, self._progress

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.architectures import Architecture, ResidualConv, ResidualMLP
 from cmcore.backend import Array, Backend, Network
+from cmcore.networks import Architecture, ResidualConv, ResidualMLP
 
 Check = Callable[..., None]
 """``check(backend, dtype="float32")``; raises `AssertionError`."""

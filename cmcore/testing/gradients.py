@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.architectures import Architecture
 from cmcore.backend import Array, Backend, Network, jvp, namespace
 from cmcore.errors import Error
-from cmcore.optimization import Optimizer
+from cmcore.networks import Architecture
+from cmcore.networks.embedding import frequencies
 from cmcore.testing._tools import (
     ARCHITECTURES,
     FLOW_MAP,
@@ -25,6 +25,7 @@ from cmcore.testing._tools import (
     refuses,
     require,
 )
+from cmcore.training import Trainer, TrainSpec
 
 
 def check_refusals(backend: Backend, dtype: str = "float32") -> None:
@@ -36,8 +37,8 @@ def check_refusals(backend: Backend, dtype: str = "float32") -> None:
     refuses(Error, lambda: backend.jvp(lambda y: y, (x,), (x,)), "jvp() of a backend without gradients")
     refuses(
         Error,
-        lambda: backend.trainer(net, lambda nets, *args: args[0], optimizer=Optimizer()),
-        "trainer() of a backend without gradients",
+        lambda: Trainer(backend, net, TrainSpec(lambda nets, *args: args[0])),
+        "a trainer of a backend without gradients",
     )
 
 
@@ -172,7 +173,7 @@ def check_gradient_of_log_weight(backend: Backend, dtype: str = "float32") -> No
     _, c_noise, _, c_end = arguments(backend, FLOW_MAP, dtype)
     _, found = backend.value_and_grad(lambda n: namespace(c_noise).sum(c_noise * n.log_weight(c_noise, c_end)))(net)
     start, end = backend.to_numpy(c_noise).astype(np.float64), backend.to_numpy(c_end).astype(np.float64)
-    angles = [c[:, None] * FLOW_MAP.frequencies() for c in (start, end)]
+    angles = [c[:, None] * np.asarray(frequencies(FLOW_MAP.max_frequency, FLOW_MAP.features)) for c in (start, end)]
     phi = np.concatenate([part for a in angles for part in (np.cos(a), np.sin(a))], axis=1)
     close(
         backend, found["log_weight.weight"], start[None] @ phi, dtype, "The gradient of log_weight.weight", scale=10.0

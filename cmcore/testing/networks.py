@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.architectures import grown
 from cmcore.backend import Backend, Network, load
+from cmcore.networks import grown
 from cmcore.testing._tools import (
     ARCHITECTURES,
     CONDITIONED,

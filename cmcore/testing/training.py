@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.backend import Array, Backend, Loss, Network, Trainer, namespace
+from cmcore.backend import Array, Backend, Loss, Network, namespace
 from cmcore.optimization import Optimizer
 from cmcore.testing._tools import (
     CONDITIONED,
@@ -21,6 +21,7 @@ from cmcore.testing._tools import (
     require,
     same_weights,
 )
+from cmcore.training import Trainer, TrainSpec
 
 
 @if_trainable
@@ -29,11 +30,11 @@ def check_trainer_learns(backend: Backend, dtype: str = "float32") -> None:
     for algorithm in ("radam", "adam", "adamw"):
         net = backend.network(MLP, random_weights(MLP), dtype=dtype)
         settings = Optimizer(algorithm, clip=1.0, weight_decay=0.01 if algorithm == "adamw" else 0.0)
-        trainer = backend.trainer(net, _error, optimizer=settings, compiled=_compiled(dtype))
+        trainer = Trainer(backend, net, TrainSpec(_error, optimizer=settings, compiled=_compiled(dtype)))
         losses = [_step(backend, trainer, i, dtype, lr=1e-2) for i in range(_steps(dtype))]
         late, early = np.mean(losses[-4:]), np.mean(losses[:4])
         require(bool(late < 0.9 * early), f"{algorithm}: the loss went from {early} to {late}.")
-        same_weights(backend.weights(net), random_weights(MLP), "The weights of the network given to trainer()")
+        same_weights(backend.weights(net), random_weights(MLP), "The weights of the network given to a trainer")
 
 
 @if_trainable
@@ -64,8 +65,7 @@ def check_trainer_random_numbers(backend: Backend, dtype: str = "float32") -> No
 def check_trainer_draws(backend: Backend, dtype: str = "float32") -> None:
     """With several draws a sample, tau is (B, draws), drawn after z; fewer than one are refused."""
     _require_draws(backend, dtype, "normal", 3, (0, 1, 2))
-    net = backend.network(MLP, dtype=dtype)
-    refuses(ValueError, lambda: backend.trainer(net, _error, optimizer=Optimizer(), draws=0), "trainer() with draws=0")
+    refuses(ValueError, lambda: TrainSpec(_error, draws=0), "TrainSpec() with draws=0")
 
 
 def _require_draws(backend: Backend, dtype: str, tau_law: str, draws: int, steps: tuple[int, ...]) -> None:
@@ -81,9 +81,8 @@ def _require_draws(backend: Backend, dtype: str, tau_law: str, draws: int, steps
         return 0.0 * _error(nets, x0, z, each[:, 0], s, cond) + xp.sum(z**2, axis=1) + 10.0 * taus
 
     net = backend.network(MLP, dtype=dtype)
-    trainer = backend.trainer(
-        net, loss, optimizer=Optimizer(), tau=tau_law, seed=11, draws=draws, compiled=_compiled(dtype)
-    )
+    spec = TrainSpec(loss, tau=tau_law, seed=11, draws=draws, compiled=_compiled(dtype))
+    trainer = Trainer(backend, net, spec)
     for index in steps:
         stream = backend.stream(11, index)
         z = backend.to_numpy(stream.normal(x0.shape, dtype))
@@ -106,7 +105,7 @@ def check_trainer_log_weight(backend: Backend, dtype: str = "float32") -> None:
 
     architecture = replace(MLP, log_weight=True)
     net = backend.network(architecture, dtype=dtype)
-    trainer = backend.trainer(net, weighted, optimizer=Optimizer("adam"), compiled=_compiled(dtype))
+    trainer = Trainer(backend, net, TrainSpec(weighted, Optimizer("adam"), compiled=_compiled(dtype)))
     for i in range(_steps(dtype)):
         last = _step(backend, trainer, i, dtype, lr=0.05)
     least = 1.0 + math.log(3.0)
@@ -223,14 +222,8 @@ def _trainer(
     algorithm: str = "adam",
 ) -> Trainer:
     net = backend.network(MLP, random_weights(MLP), dtype=dtype)
-    return backend.trainer(
-        net,
-        loss,
-        optimizer=Optimizer(algorithm),
-        keep_target=keep_target,
-        frozen=frozen,
-        compiled=_compiled(dtype),
-    )
+    spec = TrainSpec(loss, Optimizer(algorithm), keep_target=keep_target, compiled=_compiled(dtype))
+    return Trainer(backend, net, spec, frozen)
 
 
 def _compiled(dtype: str) -> bool:

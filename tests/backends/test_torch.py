@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 import cmcore as cm
-from cmcore.architectures import ResidualConv, ResidualMLP
+from cmcore.networks import GroupNorm, ResidualConv, ResidualMLP
 from cmcore.optimization import Optimizer
 
 torch = pytest.importorskip("torch")
 
-from cmcore_torch import BACKEND, compiling, networks  # noqa: E402
+from cmcore_torch import BACKEND, compiling, layers  # noqa: E402
 from cmcore_torch.streams import _mix  # noqa: E402
 
 MLP = ResidualMLP((4,), width=8, blocks=1, features=6)
@@ -52,7 +52,8 @@ def scalars_at(i):
 def make_trainer(algorithm="adam", dtype="float32", loss=regression, net=None, clip=0.0, **settings):
     net = net or BACKEND.network(MLP, weights_without_zeros(MLP), dtype=dtype)
     settings = {"compiled": False, "seed": 3} | settings
-    return BACKEND.trainer(net, loss, optimizer=Optimizer(algorithm, clip=clip, weight_decay=0.0), **settings)
+    frozen = settings.pop("frozen", None)
+    return cm.Trainer(BACKEND, net, cm.TrainSpec(loss, Optimizer(algorithm, clip=clip), **settings), frozen)
 
 
 def take_steps(trainer, steps, dtype="float32"):
@@ -291,7 +292,7 @@ def test_a_loss_with_a_derivative_compiles_as_one_graph(architecture):
     architecture = dataclasses.replace(architecture, two_times=True, log_weight=True)
     net = BACKEND.network(architecture, weights_without_zeros(architecture), dtype="float64")
     compiled, eager = (
-        BACKEND.trainer(net, towards_the_tangent, optimizer=Optimizer("adam"), seed=3, compiled=c)
+        cm.Trainer(BACKEND, net, cm.TrainSpec(towards_the_tangent, Optimizer("adam"), seed=3, compiled=c))
         for c in (True, False)
     )
     cm.backend.registry.owners.forget()  # as in a new process
@@ -315,7 +316,7 @@ def test_the_group_norm_is_torchs_with_a_tangent_and_without():
     with torch.no_grad():
         torchs.weight.copy_(torch.tensor([0.5, -1.0, 2.0, 3.0]))
         torchs.bias.copy_(torch.tensor([0.1, 0.2, -0.3, 0.4]))
-    ours = networks.GroupNorm(2, 4, dtype=torch.float64)
+    ours = layers.GroupNorm(GroupNorm(4, groups=2)).double()
     ours.load_state_dict(torchs.state_dict())
     expected = torch.func.jvp(torchs, (h,), (v,))
     for got, wanted in zip((ours(h), *torch.func.jvp(ours, (h,), (v,))), (expected[0], *expected), strict=True):
@@ -406,15 +407,15 @@ def test_a_mistake_in_the_callers_code_passes_through_and_compilation_goes_on(mo
 
 MISSING_COMPILER = """
     import warnings, numpy as np
-    from cmcore.architectures import ResidualMLP
-    from cmcore.optimization import Optimizer
+    from cmcore.networks import ResidualMLP
+    from cmcore import Trainer, TrainSpec
     from cmcore_torch import BACKEND
 
     def loss(nets, x0, z, tau, scalars, cond):
         return ((nets["online"](x0 + z, tau) - x0) ** 2).mean(1)
 
     net = BACKEND.network(ResidualMLP((4,), width=8, blocks=1))
-    trainers = [BACKEND.trainer(net, loss, optimizer=Optimizer(), compiled=c) for c in (True, False)]
+    trainers = [Trainer(BACKEND, net, TrainSpec(loss, compiled=c)) for c in (True, False)]
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
         for trainer in trainers:
@@ -469,9 +470,9 @@ def test_a_fresh_state_restores_a_used_trainer():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda s: s.pop("ema/head.bias"), "lacks 'ema/head.bias'"),
-        (lambda s: s.pop("optimizer/head.bias/exp_avg"), "lacks 'optimizer/head.bias/exp_avg'"),
-        (lambda s: s.update({"target/head.bias": np.zeros(4)}), "has 'target/head.bias'"),
+        (lambda s: s.pop("ema/head.bias"), "'ema/head.bias' is missing"),
+        (lambda s: s.pop("optimizer/head.bias/exp_avg"), "'optimizer/head.bias/exp_avg' is missing"),
+        (lambda s: s.update({"target/head.bias": np.zeros(4)}), "'target/head.bias' is unknown"),
         (lambda s: s.update({"optimizer/head.bias/exp_avg": np.zeros(5)}), "shape"),
         (lambda s: s.update({"online/head.bias": np.zeros(5)}), "shape"),
     ],
@@ -551,10 +552,9 @@ def test_a_step_is_the_step_by_hand(algorithm, clip):
 
 def test_weight_decay_reaches_adamw():
     net = BACKEND.network(MLP, weights_without_zeros(MLP))
-    trainer = BACKEND.trainer(
-        net, lambda nets, x0, *_: 0 * nets["online"](x0, x0[:, 0]).mean(1),
-        optimizer=Optimizer("adamw", weight_decay=0.5), compiled=False,
-    )  # fmt: skip
+    settings = Optimizer("adamw", weight_decay=0.5)
+    spec = cm.TrainSpec(lambda nets, x0, *_: 0 * nets["online"](x0, x0[:, 0]).mean(1), settings, compiled=False)
+    trainer = cm.Trainer(BACKEND, net, spec)
     trainer.step(0, data(), {"lr": 0.1, "ema_decay": 0.0})
     np.testing.assert_allclose(trainer.weights("online")["stem.weight"], 0.95 * net.stem.weight.detach(), rtol=1e-6)
 
@@ -611,7 +611,7 @@ def test_bad_settings_and_data_are_sentences():
     with pytest.raises(TypeError, match=r"trains an nn\.Module"):
         make_trainer(net=torch.sin)
     trainer = make_trainer(keep_target=True)
-    with pytest.raises(ValueError, match="needs the scalar 'target_decay', got lr, ema_decay"):
+    with pytest.raises(ValueError, match="needs the scalar 'target_decay'; it got lr, ema_decay"):
         trainer.step(0, data(), {"lr": 0.1, "ema_decay": 0.9})
     with pytest.raises(ValueError, match="floating-point"):
         trainer.step(0, np.zeros((2, 4), np.uint8), scalars_at(0))

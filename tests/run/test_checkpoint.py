@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 
 import cmcore as cm
-from cmcore.architectures import ResidualConv, ResidualMLP
+from cmcore.networks import ResidualConv, ResidualMLP
 from cmcore.optimization import Optimizer
 from cmcore.run import checkpoint
 from cmcore.run.checkpoint import Model, load_model, load_state, newest_step, save_model, save_state

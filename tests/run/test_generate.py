@@ -7,7 +7,7 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore import grids, metrics
-from cmcore.architectures import ResidualMLP
+from cmcore.networks import ResidualMLP
 from cmcore.run import evaluate as evaluation
 from cmcore.run import generate as generation
 from cmcore.run.checkpoint import Model

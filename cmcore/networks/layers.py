@@ -1,0 +1,260 @@
+"""What networks are made of: layers, each a frozen description with its weights' shapes and initial values.
+
+A backend computes them: for each class here it has a native one, made of the description (`cmcore.backend.Backend`).
+Images are (B, C, H, W) as far as anything outside a network sees; a backend may keep another order inside
+(`cmcore.networks.Part` has the functions that a part calls to stay out of it). Matrices are (out, in).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+Layout = dict[str, tuple[int, ...]]
+"""The shape of every weight by name."""
+
+
+class Layer:
+    """A leaf of a network; without weights unless it says otherwise."""
+
+    def layout(self) -> Layout:
+        """Return the shape of every weight by its name within the layer."""
+        return {}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return initial weights, float32, drawn from rng in the order of the layout."""
+        return {}
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Raise `TypeError`: a description computes nothing."""
+        raise TypeError(
+            f"A {type(self).__name__} of cmcore.networks describes a layer and computes nothing; "
+            "make its network a backend's own with backend.network(architecture)."
+        )
+
+
+@dataclass(frozen=True)
+class Linear(Layer):
+    """``x W^T + b`` over the last axis, (..., n_in) -> (..., n_out).
+
+    Initially W is normal with variance gain^2 / n_in, and b is 0.
+    """
+
+    n_in: int
+    n_out: int
+    bias: bool = True
+    gain: float = 1.0
+
+    def layout(self) -> Layout:
+        """Return weight (n_out, n_in) and, where there is one, bias (n_out,)."""
+        return {"weight": (self.n_out, self.n_in)} | ({"bias": (self.n_out,)} if self.bias else {})
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return a scaled normal matrix; nothing is drawn where the gain is 0."""
+        return _scaled_normal(self.layout(), self.gain, rng)
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """A convolution with a bias that keeps height and width; the kernel is odd. Initial values as `Linear`'s."""
+
+    c_in: int
+    c_out: int
+    kernel: int = 3
+    gain: float = 1.0
+
+    def layout(self) -> Layout:
+        """Return weight (c_out, c_in, kernel, kernel) and bias (c_out,)."""
+        return {"weight": (self.c_out, self.c_in, self.kernel, self.kernel), "bias": (self.c_out,)}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return a scaled normal kernel; nothing is drawn where the gain is 0."""
+        return _scaled_normal(self.layout(), self.gain, rng)
+
+
+@dataclass(frozen=True)
+class GroupNorm(Layer):
+    """Normalisation of images over the pixels and channels of each group of channels, then a scale and a shift."""
+
+    channels: int
+    groups: int = 32
+    eps: float = 1e-5
+
+    def layout(self) -> Layout:
+        """Return weight and bias, (channels,)."""
+        return {"weight": (self.channels,), "bias": (self.channels,)}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return ones and zeros."""
+        return _identity(self.layout())
+
+
+@dataclass(frozen=True)
+class LayerNorm(Layer):
+    """Normalisation over the last axis, (..., channels), then a scale and a shift unless ``affine`` is False."""
+
+    channels: int
+    eps: float = 1e-5
+    affine: bool = True
+
+    def layout(self) -> Layout:
+        """Return weight and bias, (channels,), where there are any."""
+        return {"weight": (self.channels,), "bias": (self.channels,)} if self.affine else {}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return ones and zeros."""
+        return _identity(self.layout())
+
+
+@dataclass(frozen=True)
+class Embedding(Layer):
+    """The row of each label, (B,) integers -> (B, width); a negative label is no class, and its row is 0."""
+
+    rows: int
+    width: int
+
+    def layout(self) -> Layout:
+        """Return weight (rows, width)."""
+        return {"weight": (self.rows, self.width)}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return a standard normal table."""
+        return {"weight": rng.standard_normal((self.rows, self.width)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Weight(Layer):
+    """A weight by itself, such as a table of positions: calling it returns the array. Initially normal, of that deviation."""
+
+    shape: tuple[int, ...]
+    std: float = 0.0
+
+    def layout(self) -> Layout:
+        """Return weight, of that shape."""
+        return {"weight": self.shape}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return normal numbers; nothing is drawn where the deviation is 0."""
+        if self.std == 0:
+            return {"weight": np.zeros(self.shape, np.float32)}
+        return {"weight": (self.std * rng.standard_normal(self.shape)).astype(np.float32)}
+
+
+@dataclass(frozen=True)
+class Fourier(Layer):
+    """Features ``phi(c) = [cos(w c), sin(w c)]`` of times c, (B,), those of several times side by side: (B, n)."""
+
+    frequencies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class LogWeight(Layer):
+    """The learned logarithm of a loss's weight, linear in the features of one time or two: (B,) -> (B,), 0 at first.
+
+    Without weights, where it is not ``enabled``, a call is a `ValueError`. (Karras et al., 2024, arXiv:2312.02696, appendix
+    B.3, call it u(sigma); Lu & Song, 2024, arXiv:2410.11081, w_phi(t).)
+    """
+
+    frequencies: tuple[float, ...]
+    times: int = 1
+    enabled: bool = True
+
+    @property
+    def linear(self) -> Linear:
+        """The linear layer."""
+        return Linear(2 * len(self.frequencies) * self.times, 1, gain=0.0)
+
+    def layout(self) -> Layout:
+        """Return the linear layer's weight and bias, where it is enabled."""
+        return self.linear.layout() if self.enabled else {}
+
+    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        """Return zeros."""
+        return self.linear.init(rng) if self.enabled else {}
+
+    def check(self, *times: Any) -> None:
+        """Raise `ValueError` unless the layer is enabled and given as many times as it was made for."""
+        if not self.enabled:
+            raise ValueError("The network has no log weight; build it with log_weight=True.")
+        check_end(self.times == 2, *times)
+
+
+@dataclass(frozen=True)
+class Attention(Layer):
+    """Softmax attention with that many heads: queries, keys and values, each (B, N, C), give (B, N, C).
+
+    Head h has the channels from ``h C / heads`` on; the scores are divided by ``sqrt(C / heads)``.
+    """
+
+    heads: int
+
+
+@dataclass(frozen=True)
+class Resample(Layer):
+    """Images of twice or half the height and width, filtered by the taps along both, with zeros beyond the edges.
+
+    Down, a pixel is the taps' weighted mean about each second one; up, zeros between the pixels are filled by the taps'
+    weighted sum, which are normalised to 2 along each side (Karras et al., 2022, their resample_filter). Taps (1, 1) are the
+    mean of 2 x 2 pixels down and each pixel repeated 2 x 2 times up.
+    """
+
+    up: bool
+    taps: tuple[float, ...] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if len(self.taps) < 2 or len(self.taps) % 2 or not sum(self.taps) > 0:
+            raise ValueError(f"The taps must be an even number of weights with a positive sum, got {self.taps}.")
+
+    @property
+    def plain(self) -> bool:
+        """Whether the filter is the mean of 2 x 2 pixels, or the nearest pixel."""
+        return len(self.taps) == 2 and self.taps[0] == self.taps[1]
+
+
+@dataclass(frozen=True)
+class Dropout(Layer):
+    """Each number is 0 with the probability ``rate`` and otherwise divided by ``1 - rate``: ``layer(h, key)``.
+
+    ``key``, () int32 of at least 0, is the train step's; without it, None, nothing is dropped. Which numbers are is told by
+    the key, the layer's ``number`` in its network, the sample's place in the batch and the number's in (C, H, W), so that
+    both evaluations of a pair, and all frameworks, drop the same (`cmcore.networks.dropout`).
+    """
+
+    rate: float
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.rate < 1:
+            raise ValueError(f"The rate of dropout must be at least 0 and less than 1, got {self.rate}.")
+
+
+@dataclass(frozen=True)
+class SiLU(Layer):
+    """``x sigmoid(x)``."""
+
+
+def check_end(two_times: bool, c_noise: Any, c_end: Any = None) -> None:
+    """Raise `ValueError` unless c_end is given where a network has two times, shaped like c_noise, and only there."""
+    if c_end is None and two_times:
+        raise ValueError("The network has two times: give c_end, (B,), the time input of the end.")
+    if c_end is not None and not two_times:
+        raise ValueError("The network has one time, so it takes no c_end; build it with two_times=True.")
+    if c_end is not None and tuple(c_end.shape) != tuple(c_noise.shape):
+        raise ValueError(
+            f"The network expects c_end shaped like c_noise, {tuple(c_noise.shape)}, got {tuple(c_end.shape)}."
+        )
+
+
+def _scaled_normal(layout: Layout, gain: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    values = {name: np.zeros(shape, np.float32) for name, shape in layout.items()}
+    if gain:
+        shape = layout["weight"]
+        values["weight"] = (gain * rng.standard_normal(shape) / math.sqrt(math.prod(shape[1:]))).astype(np.float32)
+    return values
+
+
+def _identity(layout: Layout) -> dict[str, np.ndarray]:
+    return {name: np.full(shape, float(name == "weight"), np.float32) for name, shape in layout.items()}

@@ -1,0 +1,160 @@
+"""A network, or a part of one, written once: layers and parts as attributes, and what is computed of them.
+
+    class Block(Part):
+        def __init__(self, width: int) -> None:
+            self.norm, self.linear, self.silu = LayerNorm(width), Linear(width, width, gain=0.0), SiLU()
+
+        def __call__(self, h: Array) -> Array:
+            return h + self.linear(self.silu(self.norm(h)))
+
+An attribute is a layer, a part, a list, tuple or dict of them, or plain data: numbers, strings, None and tuples of them. The
+names of the weights are the attributes' paths, such as ``blocks.0.linear.weight``. A backend makes it its framework's own:
+each part becomes an object of a class with the part's methods, in which the layers compute. So methods use nothing but their
+attributes, arguments and `cmcore.namespace`, and call each other as ``self.name``; ``super()`` is not there.
+
+What depends on the order of an image's axes goes through the functions below, which a backend may replace.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from cmcore.backend import namespace
+from cmcore.networks.layers import Dropout, Layer
+from cmcore.types import Array
+
+RESERVED = frozenset(
+    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
+    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
+    "named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
+    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
+    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
+    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
+    "state_dict to to_empty train training type xpu zero_grad".split()
+)
+"""The names that a framework's own class of modules needs for itself (those of torch.nn.Module)."""
+
+
+class Part:
+    """What is written once; see the module's docstring."""
+
+    def enter(self, x: Array) -> Array:
+        """Return images (B, C, H, W) in the order of axes that the layers take."""
+        return x
+
+    def leave(self, h: Array) -> Array:
+        """Return images of the layers as (B, C, H, W)."""
+        return h
+
+    def per_channel(self, v: Array, h: Array) -> Array:
+        """Return a number for each channel, (B, C), so that it broadcasts against images h."""
+        return namespace(v).reshape(v, (*v.shape, *(1,) * (h.ndim - 2)))
+
+    def concat(self, *h: Array) -> Array:
+        """Return images, or rows (B, C), side by side along their channels."""
+        return namespace(*h).concat(list(h), axis=1)
+
+    def halves(self, h: Array) -> tuple[Array, Array]:
+        """Return the first and the second half of the channels of images or of rows (B, C)."""
+        half = h.shape[1] // 2
+        return h[:, :half], h[:, half:]
+
+    def tokens(self, h: Array) -> Array:
+        """Return images as (B, N, C), a row for each of the N = H W pixels."""
+        xp = namespace(h)
+        return xp.permute_dims(xp.reshape(h, (*h.shape[:2], h.shape[2] * h.shape[3])), (0, 2, 1))
+
+    def untokens(self, rows: Array, h: Array) -> Array:
+        """Return rows (B, N, C) as images of the height and width of h; `tokens` backwards."""
+        xp = namespace(rows)
+        return xp.reshape(xp.permute_dims(rows, (0, 2, 1)), (rows.shape[0], rows.shape[2], *h.shape[2:]))
+
+
+def leaves(part: Any, path: str = "") -> Iterator[tuple[str, Layer]]:
+    """Yield every layer with its path, in the order of definition; `TypeError` for what is no part, layer or plain data."""
+    if isinstance(part, Layer):
+        yield path, part
+        return
+    for name, child in _children(part, path):
+        yield from leaves(child, name)
+
+
+def realised(
+    part: Part,
+    leaf: Callable[[Layer, str], Any],
+    node: Callable[[type[Part], Mapping[str, Any]], Any],
+    several: Callable[[list[Any] | dict[str, Any]], Any],
+) -> Any:
+    """Return a part as a backend's own objects, from the leaves up.
+
+    ``leaf(layer, path)`` makes a layer, ``node(cls, attributes)`` an object of the native class of a part's class, and
+    ``several`` a container of a list or a dict of such objects. Layers of dropout are numbered in the order of definition.
+    """
+    numbers = {path: i for i, path in enumerate(p for p, layer in leaves(part) if isinstance(layer, Dropout))}
+
+    def made(x: Any, path: str) -> Any:
+        if isinstance(x, Layer):
+            return leaf(replace(x, number=numbers[path]) if isinstance(x, Dropout) else x, path)
+        if isinstance(x, Part):
+            return node(type(x), {name: made(child, _joined(path, name)) for name, child in vars(x).items()})
+        if isinstance(x, dict):
+            return several({name: made(child, _joined(path, name)) for name, child in x.items()})
+        if isinstance(x, (list, tuple)) and not _is_plain(x):
+            return several([made(child, _joined(path, str(i))) for i, child in enumerate(x)])
+        return x
+
+    return made(part, "")
+
+
+def methods(cls: type[Part]) -> dict[str, Any]:
+    """Return what a part's class defines, `Part`'s functions first, for a backend's own class of it.
+
+    A method that needs the class it was written in, as ``super()`` does, is a `TypeError`.
+    """
+    found: dict[str, Any] = {}
+    for base in reversed(cls.__mro__[:-1]):
+        for name, value in vars(base).items():
+            if name.startswith("__") and name not in ("__call__", "__doc__"):
+                continue
+            if "__class__" in getattr(getattr(value, "__code__", None), "co_freevars", ()):
+                raise TypeError(
+                    f"{base.__name__}.{name} uses super(), which a part cannot: its methods become those of a backend's own "
+                    "class. Give the other method a name of its own and call it as self.name()."
+                )
+            found[name] = value
+    return found
+
+
+def _children(x: Any, path: str) -> list[tuple[str, Any]]:
+    """What a part or a container holds, by path; nothing for plain data."""
+    if isinstance(x, Part):
+        for name in vars(x):
+            if name in RESERVED or hasattr(type(x), name):
+                where = "frameworks' modules" if name in RESERVED else f"{type(x).__name__}'s methods"
+                raise TypeError(f"The attribute {_joined(path, name)!r} has a name of {where}; choose another.")
+        return [(_joined(path, name), child) for name, child in vars(x).items()]
+    if isinstance(x, dict):
+        for name in x:
+            if not isinstance(name, str) or not name or "." in name or name in RESERVED:
+                raise TypeError(f"The dict {path!r} of a part has the key {name!r}; keys are names without dots.")
+        return [(_joined(path, name), child) for name, child in x.items()]
+    if _is_plain(x):
+        return []
+    if isinstance(x, (list, tuple)):
+        return [(_joined(path, str(i)), child) for i, child in enumerate(x)]
+    raise TypeError(
+        f"The attribute {path!r} of a part is of type {type(x).__name__}; a part holds layers, parts, lists, tuples or dicts "
+        "of them, numbers, strings, None and tuples of these. An array belongs into a Weight, a function into a method."
+    )
+
+
+def _is_plain(x: Any) -> bool:
+    if isinstance(x, tuple):
+        return all(_is_plain(item) for item in x)
+    return x is None or isinstance(x, (bool, int, float, str))
+
+
+def _joined(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name

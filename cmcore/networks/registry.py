@@ -1,0 +1,58 @@
+"""Networks by the kind that files and the command line name, those of other distributions included."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from cmcore.networks.architecture import Architecture
+from cmcore.networks.mlp import ResidualMLP
+from cmcore.networks.residual import ResidualConv
+
+_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv)}
+
+
+def names() -> tuple[str, ...]:
+    """Return the kinds of network there are, those of other distributions last."""
+    return (*_OURS, *sorted(_others()))
+
+
+def get(kind: str) -> type[Architecture]:
+    """Return the class of that kind of network; an unknown one is a `ValueError` that lists the known ones."""
+    if kind in _OURS:
+        return _OURS[kind]
+    if kind not in _others():
+        raise ValueError(f"Unknown network {kind!r}; the known ones are {', '.join(names())}.")
+    cls = _others()[kind].load()
+    if not (isinstance(cls, type) and issubclass(cls, Architecture) and getattr(cls, "kind", None) == kind):
+        raise TypeError(
+            f"The entry point {_others()[kind].value!r} must be a class derived from cmcore.networks.Architecture "
+            f"whose kind is {kind!r}, got {cls!r}."
+        )
+    return cls
+
+
+def to_config(architecture: Architecture) -> dict[str, Any]:
+    """Return an architecture as plain JSON data, without the options that are off; `from_config` is its inverse."""
+    off = {f.name for f in fields(architecture) if f.default is getattr(architecture, f.name) is False}  # type: ignore[arg-type]
+    settings = asdict(architecture)  # type: ignore[call-overload]
+    return {"kind": architecture.kind, **{name: value for name, value in settings.items() if name not in off}}
+
+
+def from_config(config: Mapping[str, Any]) -> Architecture:
+    """Return the architecture that `to_config` described; what it does not know is a `ValueError`."""
+    settings = dict(config)
+    kind = settings.pop("kind", None)
+    cls = get(kind)
+    try:
+        return cls(**settings)
+    except TypeError as mismatch:
+        raise ValueError(f"The settings of the network {kind!r} do not fit: {mismatch}.") from mismatch
+
+
+@cache
+def _others() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group="cmcore.networks") if point.name not in _OURS}

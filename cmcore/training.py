@@ -1,0 +1,182 @@
+"""The train step around a backend's own: what is checked, drawn and named once, whatever the framework.
+
+A backend supplies `cmcore.backend.TrainStep`, the compiled step with its optimiser and averages. Everything else is here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+
+from cmcore.backend import Backend, Stream, namespace
+from cmcore.optimization import Optimizer
+from cmcore.types import Array, Loss, Network
+
+DROPOUT: Final = "dropout"
+"""The condition by which a network with dropout is given the step's key."""
+
+_DRAWS: dict[str, Callable[[Stream], Callable[..., Array]]] = {
+    "uniform": lambda stream: stream.uniform,
+    "normal": lambda stream: stream.normal,
+}
+
+
+@dataclass(frozen=True)
+class TrainSpec:
+    """What a train step minimises and how: the batch mean of ``loss(nets, x0, z, tau, scalars, cond) -> (B,)``.
+
+    It is minimised over the parameters of ``nets["online"]``, where
+
+    - ``nets`` maps "online" and "target" to networks ``net(x, c_noise, **cond)``, and each name of a frozen network (a teacher,
+      say) to that. "target" has the online weights (the loss stops its gradient itself) unless ``keep_target``, when it has
+      an exponential moving average of them with decay ``scalars["target_decay"]``;
+    - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), or (B, draws) for more draws than one, is
+      "uniform" in [0, 1) or "normal", float32 at least; both are drawn from ``backend.stream(seed, index)`` in this
+      order: z, tau;
+    - ``scalars`` holds 0-d arrays. Those read by the step itself: "lr" (this step's learning rate), "ema_decay" (of the
+      average that `Trainer.weights` returns) and, with ``keep_target``, "target_decay";
+    - ``cond`` is what the networks are conditioned on. With ``dropout`` it has the key "dropout", () int32, told by (seed,
+      index), which "online" and "target" are given and frozen networks are not: both evaluations of a pair drop the same.
+
+    Averages are updated after the optimiser: ``avg <- decay * avg + (1 - decay) * online``. ``compiled=False`` runs eagerly.
+    """
+
+    loss: Loss
+    optimizer: Optimizer = Optimizer()
+    tau: str = "uniform"
+    draws: int = 1
+    keep_target: bool = False
+    dropout: bool = False
+    seed: int = 0
+    compiled: bool = True
+
+    def __post_init__(self) -> None:
+        if self.tau not in _DRAWS:
+            raise ValueError(f"Unknown distribution of tau {self.tau!r}; choose one of {', '.join(_DRAWS)}.")
+        if self.draws < 1:
+            raise ValueError(f"A train step draws at least one tau for each sample, got draws={self.draws}.")
+
+    @property
+    def averages(self) -> tuple[str, ...]:
+        """The names of the averages that the step keeps."""
+        return ("ema", "target") if self.keep_target else ("ema",)
+
+    def draw(self, stream: Stream, shape: tuple[int, ...], dtype: Any, wide: Any) -> tuple[Array, Array]:
+        """Return z, of the shape and dtype, and tau, of dtype ``wide``; z comes first."""
+        z = stream.normal(shape, dtype)
+        return z, _DRAWS[self.tau](stream)((shape[0], *(() if self.draws == 1 else (self.draws,))), wide)
+
+    def mean_loss(
+        self,
+        nets: Mapping[str, Network],
+        x0: Array,
+        z: Array,
+        tau: Array,
+        scalars: Mapping[str, Array],
+        cond: Mapping[str, Array],
+    ) -> Array:
+        """Return the batch's mean loss, (); a loss that is not one number per sample is a `ValueError`."""
+        if self.dropout:
+            nets = {n: net if n in ("online", "target") else _without_dropout(net) for n, net in nets.items()}
+        losses = self.loss(nets, x0, z, tau, scalars, cond)
+        if tuple(losses.shape) != tuple(x0.shape[:1]):
+            raise ValueError(
+                f"The loss must be one number per sample, {tuple(x0.shape[:1])}, got shape {tuple(losses.shape)}."
+            )
+        return namespace(losses).mean(losses)
+
+
+@final
+class Trainer:
+    """A copy of a network with its optimiser, averages and compiled train step; the only stateful object of the library.
+
+    The networks given stay as they are. What the backend cannot train is a `TypeError`, a backend without gradients a
+    `cmcore.Error`.
+    """
+
+    def __init__(
+        self, backend: Backend, net: Network, spec: TrainSpec, frozen: Mapping[str, Network] | None = None
+    ) -> None:
+        if taken := sorted({"online", "target"} & (frozen or {}).keys()):
+            raise ValueError(f"A frozen network cannot be named {taken[0]!r}: the trainer's own network is.")
+        self._backend, self._spec = backend, spec
+        self._needed = ("lr", *(f"{name}_decay" for name in spec.averages))
+        self._step = backend.train_step(net, spec, frozen or {})
+
+    def step(
+        self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array] | None = None
+    ) -> Array:
+        """Take one optimisation step and return the mean loss, a 0-d array that is not yet waited for.
+
+        ``index`` (the step's number) and the seed determine every random number of the step. ``scalars`` are the curriculum's
+        values at this step (all of them plain numbers, the same keys at each step); they reach the compiled code as 0-d
+        arrays, so that a change of value never recompiles.
+        """
+        if missing := [name for name in self._needed if name not in scalars]:
+            raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
+        if not _is_floating(x0):
+            raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
+        cond = dict(cond or {})
+        if self._spec.dropout:
+            cond[DROPOUT] = dropout_key(self._spec.seed, index)
+        return self._step(index, x0, scalars, cond)
+
+    def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
+        """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""
+        if kind not in ("online", "ema"):
+            raise ValueError(f"Unknown kind of weights {kind!r}; choose online or ema.")
+        groups = self._step.state()
+        # What is not trained, such as running statistics, has no average.
+        return {name: self._host(a) for name, a in {**groups["online"], **groups[kind]}.items()}
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Return all that resuming needs as host arrays: "online/...", "ema/...", "target/..." and "optimizer/...."""
+        return {name: self._host(a) for name, a in _flat(self._step.state()).items()}
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> None:
+        """Put back what `state` returned; training then continues bit for bit.
+
+        If it is of another kind of trainer that is a `ValueError`, and nothing is changed.
+        """
+        groups = self._step.expected(state.keys())
+        expected = _flat(groups)
+        if odd := sorted(expected.keys() ^ state.keys()):
+            where = "missing from it" if odd[0] in expected else "unknown here"
+            raise ValueError(
+                f"This state belongs to another trainer: {odd[0]!r} is {where}; "
+                "restore it into one made with the same network, optimiser and target."
+            )
+        for name, array in expected.items():
+            host = self._host(array)
+            if (state[name].shape, state[name].dtype) != (host.shape, host.dtype):
+                raise ValueError(
+                    f"The state's {name!r} is {state[name].dtype} of shape {state[name].shape}; "
+                    f"expected {host.dtype} of shape {host.shape}."
+                )
+        self._step.restore({group: {n: state[f"{group}/{n}"] for n in arrays} for group, arrays in groups.items()})
+
+    def _host(self, array: Any) -> np.ndarray:
+        return np.array(array) if isinstance(array, np.ndarray) else self._backend.to_numpy(array)
+
+
+def dropout_key(seed: int, index: int) -> np.ndarray:
+    """Return the key of dropout of a step, () int32 of at least 0."""
+    (word,) = np.random.SeedSequence((seed, index, 0xD0)).generate_state(1)
+    return np.array(word >> 1, np.int32)
+
+
+def _without_dropout(net: Network) -> Network:
+    return lambda x, c_noise, **cond: net(x, c_noise, **{n: c for n, c in cond.items() if n != DROPOUT})
+
+
+def _is_floating(x: Any) -> bool:
+    if isinstance(x, np.ndarray):
+        return bool(x.dtype.kind == "f")
+    return bool(namespace(x).isdtype(x.dtype, "real floating"))
+
+
+def _flat(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    return {f"{group}/{name}": array for group, arrays in groups.items() for name, array in arrays.items()}
