@@ -10,9 +10,9 @@ from conftest import CHOSEN
 
 import cmcore as cm
 from cmcore import distances, grids, losses, recipes, solvers, weightings
+from cmcore.model import recipe_to_json
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
-from cmcore.run.config import recipe_to_json
 
 X0, Z = np.random.default_rng(0).standard_normal((2, 4, 3))
 UNIFORM, NORMAL = np.array([0.1, 0.4, 0.6, 0.9]), np.array([-1.0, -0.2, 0.3, 1.5])

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cmcore import ema
 from cmcore.errors import Error
-from cmcore.run.checkpoint import Model, averages, load_model
+from cmcore.model import Model, load_model
+from cmcore.run.checkpoint import averages
 from cmcore.run.folder import RunFolder
 
 

@@ -15,12 +15,12 @@ import numpy as np
 from cmcore import backend as backends_of
 from cmcore.backend import Backend
 from cmcore.errors import Error
+from cmcore.model import Model, load_model, save_model
 from cmcore.optimization import check_one_average
 from cmcore.run import averaging, generate, pictures
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
-from cmcore.run.checkpoint import Model, load_model, save_model
 from cmcore.run.config import Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED

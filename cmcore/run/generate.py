@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, default
-from cmcore.run.checkpoint import Model
+from cmcore.model import Model
 from cmcore.sampling import seeded_noise
 
 COMPILE_FROM = {"torch": 200}

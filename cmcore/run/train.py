@@ -25,11 +25,13 @@ from cmcore import backend as backends
 from cmcore.architectures import Architecture, grown, to_config
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
+from cmcore.model import Model, load_model, save_model
 from cmcore.run import pictures
-from cmcore.run.checkpoint import Model, load_model, load_state, save_average, save_model, save_state
-from cmcore.run.config import Config, Plan, continues, fingerprint, make_plan
+from cmcore.run.checkpoint import load_state, save_average, save_state
+from cmcore.run.config import Config
 from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
 from cmcore.run.generate import generate
+from cmcore.run.plan import Plan, continues, fingerprint, make_plan
 from cmcore.run.report import Progress
 
 if TYPE_CHECKING:

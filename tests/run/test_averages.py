@@ -7,9 +7,9 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore import ema
+from cmcore.model import load_model
 from cmcore.run import averaging
 from cmcore.run import train as training
-from cmcore.run.checkpoint import load_model
 from cmcore.run.config import Config
 from cmcore.run.folder import RunFolder
 from cmcore.run.train import train

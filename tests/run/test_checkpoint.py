@@ -6,11 +6,11 @@ import pytest
 import safetensors.numpy
 
 import cmcore as cm
+from cmcore._files import read_arrays
 from cmcore.architectures import ResidualConv, ResidualMLP
+from cmcore.model import DataFacts, Model, load_model, save_model
 from cmcore.optimization import Optimizer
-from cmcore.run import checkpoint
-from cmcore.run.checkpoint import Model, load_model, load_state, newest_step, save_model, save_state
-from cmcore.run.config import DataFacts
+from cmcore.run.checkpoint import load_state, newest_step, save_state
 
 
 def make_model(recipe="cd", architecture=None, **options):
@@ -28,7 +28,7 @@ def saved(tmp_path):
 
 def tamper(path, change, weights=lambda w: w):
     """Write the model again with its manifest changed, but the file in good order."""
-    arrays, manifest = checkpoint._read(path)
+    arrays, manifest = read_arrays(path)
     change(manifest)
     path.write_bytes(safetensors.numpy.save(weights(arrays), {"cmcore": json.dumps(manifest)}))
 

@@ -14,8 +14,8 @@ from conftest import TRAINABLE
 from PIL import Image
 
 import cmcore as cm
+from cmcore.model import load_model
 from cmcore.run import cli
-from cmcore.run.checkpoint import load_model
 from cmcore.run.data import load
 from cmcore.run.folder import RunFolder
 

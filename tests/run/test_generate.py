@@ -8,10 +8,9 @@ from toy import make_data
 import cmcore as cm
 from cmcore import grids, metrics
 from cmcore.architectures import ResidualMLP
+from cmcore.model import DataFacts, Model
 from cmcore.run import evaluate as evaluation
 from cmcore.run import generate as generation
-from cmcore.run.checkpoint import Model
-from cmcore.run.config import DataFacts
 from cmcore.run.evaluate import evaluate, search_times, to_table
 from cmcore.run.generate import Sampler, generate
 

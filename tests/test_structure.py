@@ -1,0 +1,64 @@
+"""How the house hangs together, read from its source: no two files import each other, however far around."""
+
+import ast
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+def modules():
+    """Every file of cmcore and its backends by the name under which it is imported."""
+    found = {}
+    for place in (ROOT, ROOT / "backends"):
+        for package in place.glob("cmcore*"):
+            for path in package.rglob("*.py"):
+                parts = path.relative_to(place).with_suffix("").parts
+                found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+def imported(source):
+    """The names that a file imports, wherever in it, as (module, name or None)."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, None) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "Imports are absolute here."
+            yield from ((node.module, alias.name) for alias in node.names)
+
+
+def graph(sources):
+    """The files that each file imports: of a package, the submodule that is asked for, else its __init__."""
+
+    def resolved(module, name):
+        return f"{module}.{name}" if f"{module}.{name}" in sources else module
+
+    return {
+        here: {there for pair in imported(source) if (there := resolved(*pair)) in sources} - {here}
+        for here, source in sources.items()
+    }
+
+
+def test_no_two_files_import_each_other():
+    sources = {name: path.read_text() for name, path in modules().items()}
+    assert {"cmcore", "cmcore.run.train", "cmcore_torch.backend", "cmcore_tinygrad.functions.creation"} <= set(sources)
+    try:
+        TopologicalSorter(graph(sources)).prepare()
+    except CycleError as circle:
+        pytest.fail(" <- ".join(circle.args[1]))
+
+
+def test_a_circle_is_found_wherever_it_hides():
+    sources = {
+        "house": "from house import a",
+        "house.a": "def f():\n    from house.b import g",
+        "house.b": "if TYPE_CHECKING:\n    from house import c",
+        "house.c": "import house.d",
+        "house.d": "import numpy",
+    }
+    TopologicalSorter(graph(sources)).prepare()
+    with pytest.raises(CycleError):
+        TopologicalSorter(graph(sources | {"house.d": "from house.a import f"})).prepare()
