@@ -51,6 +51,18 @@ def test_no_two_files_import_each_other():
         pytest.fail(" <- ".join(circle.args[1]))
 
 
+def test_the_recipes_use_no_oracle():
+    """Nor does anything that they import: what is proved by an oracle must not be made of it."""
+    files = graph({name: path.read_text() for name, path in modules().items()})
+    reached = set()
+    ahead = {name for name in files if name.startswith("cmcore.recipes")}
+    while ahead:
+        reached |= ahead
+        ahead = set().union(*(files[name] for name in ahead)) - reached
+    assert {"cmcore.posterior", "cmcore.grids"} <= reached
+    assert not {name for name in reached if name.startswith("cmcore.oracles")}
+
+
 def test_a_circle_is_found_wherever_it_hides():
     sources = {
         "house": "from house import a",

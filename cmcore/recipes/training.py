@@ -6,13 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from cmcore import grids, oracles
+from cmcore import grids
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.paths import Denoiser
+from cmcore.posterior import posterior_mean
 from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import Batch, Nets, down_to
 from cmcore.sampling import Noise
@@ -138,7 +139,7 @@ class StableConsistencyTuning(EasyConsistencyTuning):
 
     def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
         """Return the mean of the batch's data given a point and its class, the denoiser of the batch's own law."""
-        return lambda x, t: oracles.posterior_mean(batch.x0, x, t, batch.cond.get("label"))
+        return lambda x, t: posterior_mean(batch.x0, x, t, batch.cond.get("label"))
 
 
 @dataclass(frozen=True)
