@@ -13,7 +13,7 @@ import numpy as np
 from cmcore import architectures, recipes
 from cmcore._files import check_finite, read_arrays, write_arrays
 from cmcore.architectures import Architecture
-from cmcore.ema import Constant, Schedule
+from cmcore.ema import Average, Constant, Schedule
 from cmcore.errors import Error
 from cmcore.optimization import Optimizer
 from cmcore.recipes import Recipe
@@ -62,7 +62,7 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
         "sigma_data": model.recipe.sigma_data,
         "network": architectures.to_config(model.architecture),
         "data": {**asdict(model.data), "range": [-1, 1]},
-        "ema": _described(model.recipe.optimizer.average()),
+        "ema": _described(model.recipe.average.schedule()),
         "step": model.step,
         "steps": model.steps,
         "about": dict(model.about),
@@ -114,15 +114,20 @@ def load_model(source: str | PathLike[str]) -> Model:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe and all its options as plain JSON data."""
-    return {"name": recipe.name, "options": _plain(asdict(recipe))}
+    options = asdict(recipe)
+    # In files, from before the average had settings of its own, these are among the optimiser's.
+    options["optimizer"] |= options.pop("average")
+    return {"name": recipe.name, "options": _plain(options)}
 
 
 def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe that `recipe_to_json` described; unknown names and options are a `ValueError`."""
     options = dict(settings["options"])
     optimizer = dict(options.pop("optimizer"))
+    average = {f.name: optimizer.pop(f.name) for f in fields(Average) if f.name in optimizer}
     optimizer["betas"] = tuple(optimizer["betas"])
-    return replace(recipes.get(settings["name"], **options), optimizer=Optimizer(**optimizer))
+    recipe = recipes.get(settings["name"], **options)
+    return replace(recipe, optimizer=Optimizer(**optimizer), average=Average(**average))
 
 
 def _described(average: Schedule) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 from cmcore import grids
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace
+from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
@@ -28,7 +29,8 @@ class ConsistencyTraining(Discrete):
     mu0: float = 0.9
     schedule: str = "adaptive"
     convention: Literal["paper", "code"] = "paper"
-    optimizer: Optimizer = Optimizer("radam", lr=4e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+    average: Average = Average(0.9999)
 
     name = "ct"
     summary = "The paper's training without a teacher; prefer ect unless you are reproducing the paper."
@@ -70,7 +72,8 @@ class ImprovedConsistencyTraining(Discrete):
     s1: int = 1280
     mean: float = -1.1
     std: float = 2.0
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.99993)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+    average: Average = Average(0.99993)
 
     name = "ict"
     summary = "The strongest training from nothing with forward evaluations alone; long runs and large batches."
@@ -106,7 +109,8 @@ class EasyConsistencyTuning(Discrete):
     b: float = 1.0
     stages: int = 8
     min_gap: float = 0.0
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+    average: Average = Average(0.9999)
 
     name = "ect"
     summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
@@ -154,7 +158,8 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     boundary: float = 0.25
     boundary_weight: float = 0.1
     stage: int = 9
-    optimizer: Optimizer = Optimizer("radam", lr=5e-5, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=5e-5)
+    average: Average = Average(0.9999)
 
     name = "tcm"
     summary = "After ect, with its run as the teacher: spends the network on large times alone; for one step."

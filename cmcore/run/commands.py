@@ -14,9 +14,9 @@ import numpy as np
 
 from cmcore import backend as backends_of
 from cmcore.backend import Backend
+from cmcore.ema import check_one_average
 from cmcore.errors import Error
 from cmcore.model import Model, load_model, save_model
-from cmcore.optimization import check_one_average
 from cmcore.run import averaging, generate, pictures
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cmcore import recipes
 from cmcore.architectures import ResidualConv, ResidualMLP
-from cmcore.optimization import Optimizer
 
 NETWORKS: dict[str, type[ResidualMLP] | type[ResidualConv]] = {"mlp": ResidualMLP, "conv": ResidualConv}
 
@@ -17,7 +16,7 @@ NETWORKS: dict[str, type[ResidualMLP] | type[ResidualConv]] = {"mlp": ResidualML
 class Config:
     """The settings of a run; None stands for a default that depends on the data, the teacher or what is installed.
 
-    ``options`` are the recipe's and its optimiser's, as for `cmcore.recipes.get`. ``data`` is a source for
+    ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`. ``data`` is a source for
     `cmcore.run.data.load`, with ``size``, ``channels`` and ``classes`` its arguments; ``teacher`` and ``init`` are run
     folders or model files. Numbers out of range are a `ValueError`.
     """
@@ -63,10 +62,7 @@ class Config:
 
 def parse_options(recipe: str, pairs: Sequence[str]) -> dict[str, Any]:
     """Turn ``KEY=VALUE`` strings into options of a recipe, each of its field's type; else `ValueError`."""
-    plain = recipes.get(recipe)
-    known = {f.name: getattr(plain, f.name) for f in fields(plain)}
-    known |= {f.name: getattr(plain.optimizer, f.name) for f in fields(Optimizer)}
-    del known["optimizer"]
+    known = recipes.by_name(recipes.get(recipe))
     parsed = {}
     for pair in pairs:
         name, equals, text = pair.partition("=")

@@ -310,7 +310,7 @@ class _Run:
     def _keeps_average(self, done: int) -> bool:
         # At the same steps whether or not the run is interrupted.
         planned = done % self._config.save_interval() == 0 or done == self._config.steps
-        return bool(self._plan.recipe.optimizer.ema_std) and done > 0 and planned
+        return bool(self._plan.recipe.average.ema_std) and done > 0 and planned
 
     def _model(self, done: int) -> Model:
         about = {"seed": self._config.seed, "versions": describe_versions(self._backend)}
