@@ -1,10 +1,13 @@
-"""How the house hangs together, read from its source: no two files import each other, however far around."""
+"""How the house hangs together, read from its source: what imports what, and who knows of frameworks."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+from cmcore.backend import PREFERENCE
 
 ROOT = Path(__file__).parents[1]
 
@@ -74,3 +77,45 @@ def test_a_circle_is_found_wherever_it_hides():
     TopologicalSorter(graph(sources)).prepare()
     with pytest.raises(CycleError):
         TopologicalSorter(graph(sources | {"house.d": "from house.a import f"})).prepare()
+
+
+FRAMEWORKS = {"torch", "jax", "tinygrad", "jaxlib", "flax", "equinox", "optax"}
+
+
+def said(source, but=()):
+    """The words of a program's names and texts, comments and docstrings aside, outside the assignments to names in ``but``."""
+    ahead = [ast.parse(source)]
+    while ahead:
+        node = ahead.pop()
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant):
+            continue
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id in but for t in node.targets):
+            continue
+        for _, value in ast.iter_fields(node):
+            if isinstance(value, str):
+                yield from re.findall("[a-z]+", value.lower())
+        ahead += ast.iter_child_nodes(node)
+
+
+def test_the_core_names_no_framework():
+    """A backend speaks for itself; only the order in which one is looked for is the core's."""
+    for name, path in modules().items():
+        if name.partition(".")[0] == "cmcore":
+            order = ("PREFERENCE",) if name == "cmcore.backend.registry" else ()
+            assert not FRAMEWORKS & set(said(path.read_text(), order)), name
+    assert set(PREFERENCE) <= FRAMEWORKS | {"numpy"}
+
+
+def test_what_is_said_is_found_wherever_it_hides():
+    for code in (
+        "import torch",
+        "from torch.nn import x",
+        "x.jax()",
+        "f(optax=1)",
+        "def flax_of(): pass",
+        "x = f'{y} in TinyGrad'",
+        "def f():\n    'Docs.'\n    return 'JAX'",
+        "import a as equinox",
+    ):
+        assert FRAMEWORKS & set(said(code)), code
+    assert not FRAMEWORKS & set(said('"""Of torch."""\nx = 1  # jax\n"""Of jax."""\nORDER = ("torch",)', {"ORDER"}))

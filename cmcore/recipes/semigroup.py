@@ -33,9 +33,7 @@ class ProgressiveSelfDistillation(StraightFlowMap):
     average: Average = Average(0.9999)
 
     name = "psd"
-    summary = (
-        "A flow map from data alone with forward evaluations only: cheap everywhere, the natural choice on tinygrad."
-    )
+    summary = "A flow map from data alone with forward evaluations only: cheap everywhere, the natural choice where derivatives are dear."
     citation = "boffi2025"
 
     @property

@@ -27,9 +27,6 @@ from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.report import table, terminal_progress
 
-COMPILERS = {"tinygrad": ("clang", "to run on the CPU"), "torch": ("g++", "to compile the train step")}
-"""Programs outside Python that a backend calls, and what for."""
-
 
 def train(args: Namespace) -> None:
     """Start or resume a run."""
@@ -197,7 +194,10 @@ def _describe(name: str) -> list[str]:
         backend = backends_of.load(name)
     except (Error, ImportError, AttributeError) as problem:
         return [name, "-", "-", "-", str(problem)]
-    program, purpose = COMPILERS.get(name, ("", ""))
-    missing = f"{program}, {purpose}: apt install {program}" if program and not shutil.which(program) else ""
+    missing = "; ".join(
+        f"{program}, {purpose}: apt install {program}"
+        for program, purpose in backend.programs.items()
+        if not shutil.which(program)
+    )
     gradients = "yes" if backend.trainable else "no"
     return [name, backend.version(), ", ".join(backend.devices()), gradients, missing]

@@ -32,7 +32,7 @@ from cmcore.run.config import Config
 from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
 from cmcore.run.generate import generate
 from cmcore.run.plan import Plan, continues, fingerprint, make_plan
-from cmcore.run.report import Progress
+from cmcore.run.report import Progress, either
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -79,7 +79,7 @@ def settle(config: Config) -> tuple[Config, Backend]:
     """Return the configuration with its backend and device filled in, and that backend; `Error` if it cannot train."""
     backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
     if not backend.trainable:
-        raise Error(f"The backend {backend.name!r} has no gradients; train with torch, jax or tinygrad.")
+        raise Error(f"The backend {backend.name!r} has no gradients; train with {either(backends.may_train())}.")
     return replace(config, backend=backend.name, device=backend.device), backend
 
 

@@ -264,6 +264,12 @@ def test_help_version_and_backends(capsys):
     assert cm.load("numpy").version() in out
 
 
+def test_a_missing_program_is_named_with_what_it_is_for(monkeypatch, capsys):
+    monkeypatch.setattr(type(cm.load("numpy")), "programs", {"no-such-tool": "to count", "python3": "to be there"})
+    assert run("backends") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("no-such-tool, to count: apt install no-such-tool")
+
+
 def test_a_missing_framework_is_named_with_what_to_type(monkeypatch, capsys):
     from cmcore import backend
 

@@ -10,7 +10,6 @@ from cmcore import grids, metrics
 from cmcore.architectures import ResidualMLP
 from cmcore.model import DataFacts, Model
 from cmcore.run import evaluate as evaluation
-from cmcore.run import generate as generation
 from cmcore.run.evaluate import evaluate, search_times, to_table
 from cmcore.run.generate import Sampler, generate
 
@@ -48,9 +47,9 @@ def test_all_backends_make_the_same_samples(recipe, steps):
 
 
 def test_compiled_samples_are_the_same(trainable, monkeypatch):
-    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1000)
+    monkeypatch.setattr(type(trainable), "compile_from", 1000)
     eager = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
-    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1)
+    monkeypatch.setattr(type(trainable), "compile_from", 1)
     compiled = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
     assert np.abs(compiled - eager).max() <= 1e-5
 
