@@ -16,8 +16,8 @@ import time
 from pathlib import Path
 
 from cmcore import backend, recipes
+from cmcore.model import load_model
 from cmcore.run import data as datasets
-from cmcore.run.checkpoint import load_model
 from cmcore.run.evaluate import evaluate
 
 NETWORK = ("--width", "256", "--blocks", "3")

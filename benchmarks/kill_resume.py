@@ -17,7 +17,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from cmcore.run.checkpoint import load_model, load_state, newest_step
+from cmcore.model import load_model
+from cmcore.run.checkpoint import load_state, newest_step
 
 
 def kill_and_resume(

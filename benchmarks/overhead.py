@@ -90,9 +90,9 @@ class ByHand:
 
 def setting(backend, net, recipe_name, optimizer):
     """Return the recipe, the online network, the teacher and a few batches of data."""
-    chosen, optimizer = case(net, backend.name), cm.Optimizer(optimizer, lr=LR, ema=EMA)
+    chosen, optimizer = case(net, backend.name), cm.Optimizer(optimizer, lr=LR)
     name, options = RECIPES[recipe_name]
-    recipe = cm.recipes.get(name, optimizer=optimizer, **options)
+    recipe = cm.recipes.get(name, optimizer=optimizer, ema=EMA, **options)
     rng = np.random.default_rng(SEED)
     data = [rng.uniform(-1, 1, (chosen.batch, *chosen.architecture.shape)).astype(np.float32) for _ in range(8)]
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cache
 from itertools import zip_longest
 from typing import NamedTuple, Protocol
 
 import numpy as np
+
+from cmcore._options import check_kind
 
 Weights = Mapping[str, np.ndarray]
 """A network's weights as host arrays by name."""
@@ -142,6 +144,50 @@ def gamma_of(sigma_rel: float) -> float:
     inverse = sigma_rel**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return max(0.0, float(roots.real.max()))
+
+
+@dataclass(frozen=True)
+class Average:
+    """Settings of the average of the weights that a run keeps for evaluation.
+
+    It is by default `Constant` of the decay ``ema``. At most one of three numbers above 0 takes its place: ``ema_halflife``, in
+    steps, makes it a `HalfLife`; ``ema_power`` a `WarmupPower`; ``ema_std``, a relative width such as 0.05, a `PowerFunction`,
+    whose width can still be changed when the run is over.
+    """
+
+    ema: float = 0.999
+    ema_halflife: float = 0.0
+    ema_power: float = 0.0
+    ema_std: float = 0.0
+
+    def __post_init__(self) -> None:
+        for setting in fields(self):
+            check_kind(f"The average's {setting.name}", getattr(self, setting.name), type(setting.default))
+        Constant(self.ema)
+        check_one_average([setting.name for setting in fields(self)[1:] if getattr(self, setting.name)])
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        """Return the schedule of the average's decay."""
+        if self.ema_halflife:
+            return HalfLife(self.ema_halflife)
+        if self.ema_power:
+            return WarmupPower(power=self.ema_power)
+        if self.ema_std:
+            return PowerFunction.of_width(self.ema_std)
+        return Constant(self.ema)
+
+    def scalars(self, step: int) -> dict[str, float]:
+        """Return the decay after a step (counted from 0), as a train step reads it."""
+        return {"ema_decay": self.schedule().decay(step)}
+
+
+def check_one_average(given: Iterable[str]) -> None:
+    """Raise `ValueError` if more than one of the settings that choose the average is among those given."""
+    names = set(given)
+    chosen = [setting.name for setting in fields(Average) if setting.name in names]
+    if len(chosen) > 1:
+        raise ValueError(f"A run keeps one average, so give only one of {' and '.join(chosen)}.")
 
 
 class Profile(NamedTuple):

@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
-from cmcore import ema as averages
 from cmcore._options import check_kind
 
 ALGORITHMS = ("radam", "adam", "adamw")
-
-AVERAGES = ("ema", "ema_halflife", "ema_power", "ema_std")
-"""The settings that choose the average; the first is the default, which gives way to any other."""
-
 
 _POSITIVE = {"lr": "The learning rate", "eps": "The optimiser's eps"}
 _NOT_NEGATIVE = {
@@ -23,23 +17,12 @@ _NOT_NEGATIVE = {
 }
 
 
-def check_one_average(given: Iterable[str]) -> None:
-    """Raise `ValueError` if more than one of the settings that choose the average is among those given."""
-    chosen = [name for name in AVERAGES if name in set(given)]
-    if len(chosen) > 1:
-        raise ValueError(f"A run keeps one average, so give only one of {' and '.join(chosen)}.")
-
-
 @dataclass(frozen=True)
 class Optimizer:
-    """Settings of the optimiser and of the average that is kept for evaluation.
+    """Settings of the optimiser.
 
     The learning rate rises linearly over ``warmup`` steps and, where ``decay`` is True, falls to zero along a half cosine
     over the rest of the run. ``clip`` bounds the global gradient norm (0: no clipping).
-
-    The average is by default `cmcore.ema.Constant` of the decay ``ema``. At most one of three numbers above 0 takes its place:
-    ``ema_halflife``, in steps, makes it a `cmcore.ema.HalfLife`; ``ema_power`` a `cmcore.ema.WarmupPower`; ``ema_std``, a relative
-    width such as 0.05, a `cmcore.ema.PowerFunction`, whose width can still be changed when the run is over.
     """
 
     algorithm: str = "radam"
@@ -50,10 +33,6 @@ class Optimizer:
     warmup: int = 0
     decay: bool = False
     clip: float = 0.0
-    ema: float = 0.999
-    ema_halflife: float = 0.0
-    ema_power: float = 0.0
-    ema_std: float = 0.0
 
     def __post_init__(self) -> None:
         for setting in fields(self):
@@ -68,29 +47,16 @@ class Optimizer:
                 raise ValueError(f"{what} must be at least 0, got {getattr(self, name)}.")
         if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
             raise ValueError(f"The betas must be two numbers in [0, 1), such as (0.9, 0.999), got {self.betas!r}.")
-        averages.Constant(self.ema)
-        check_one_average([name for name in AVERAGES[1:] if getattr(self, name)])
-        self.average()
         if self.weight_decay and self.algorithm != "adamw":
             raise ValueError(f"Weight decay belongs to adamw, not to {self.algorithm}.")
 
-    def average(self) -> averages.Schedule:
-        """Return the schedule of the average's decay."""
-        if self.ema_halflife:
-            return averages.HalfLife(self.ema_halflife)
-        if self.ema_power:
-            return averages.WarmupPower(power=self.ema_power)
-        if self.ema_std:
-            return averages.PowerFunction.of_width(self.ema_std)
-        return averages.Constant(self.ema)
-
     def scalars(self, step: int, total: int) -> dict[str, float]:
-        """Return the learning rate and the average's decay at a step (counted from 0) of a run of ``total`` steps."""
+        """Return the learning rate at a step (counted from 0) of a run of ``total`` steps, as a train step reads it."""
         rate = self.lr * min(1.0, (step + 1) / self.warmup) if self.warmup else self.lr
         if self.decay:
             done = max(0, step - self.warmup) / max(1, total - self.warmup)
             rate *= 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
-        return {"lr": rate, "ema_decay": self.average().decay(step)}
+        return {"lr": rate}
 
 
 def _number(optimizer: Optimizer, name: str) -> float:

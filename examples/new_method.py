@@ -32,7 +32,8 @@ class LagrangianSelfDistillation(StraightFlowMap):
     """The end of a jump moves along the ODE. A share ``diagonal`` of the samples are flow matching."""
 
     diagonal: float = 0.5
-    optimizer: cm.Optimizer = cm.Optimizer("radam", lr=5e-3, decay=True, ema=0.99)
+    optimizer: cm.Optimizer = cm.Optimizer("radam", lr=5e-3, decay=True)
+    average: cm.ema.Average = cm.ema.Average(0.99)
 
     name = "lsd"
     summary = "A flow map from data alone, by the Lagrangian identity."

@@ -9,7 +9,7 @@ import threading
 
 import numpy as np
 import pytest
-from conftest import CHOSEN, write_distribution
+from conftest import CHOSEN, jax_x64, write_distribution
 
 import cmcore as cm
 from cmcore.backend import registry as chooser
@@ -201,6 +201,32 @@ def test_a_backend_lacking_members_is_refused():
     with pytest.raises(TypeError, match=r"lacks these members of cmcore.Backend: asarray, compile.*xp\.$"):
         cm.register(Half())
     assert "half" not in cm.names()
+
+
+def test_a_backend_of_before_is_told_what_it_lacks():
+    class Lacking:
+        def __getattr__(self, member):
+            if member in ("programs", "compile_from", "float_types"):
+                raise AttributeError(member)
+            return getattr(cm.load("numpy"), member)
+
+    with pytest.raises(
+        TypeError, match=r"lacks these members of cmcore.Backend: compile_from, float_types, programs\.$"
+    ):
+        cm.register(Lacking())
+
+
+def test_what_may_train_is_what_is_not_known_to_lack_gradients():
+    cm.load("numpy")
+    assert cm.backend.may_train()[:3] == ("torch", "jax", "tinygrad")
+    assert "numpy" not in cm.backend.may_train()
+
+
+@pytest.mark.skipif("jax" not in CHOSEN, reason="needs JAX")
+def test_jax_has_float64_where_its_64_bit_mode_is_on():
+    assert "float64" not in cm.load("jax").float_types()
+    with jax_x64():
+        assert "float64" in cm.load("jax").float_types()
 
 
 THIRD_PARTY = """

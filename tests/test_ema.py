@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cmcore import Optimizer, ema, recipes
+from cmcore import ema, recipes
 
 
 def averaged(schedule, trajectory):
@@ -204,10 +204,11 @@ def test_networks_that_differ_cannot_be_combined():
         (lambda: ema.fit([ema.Profile(5, 1.0)], ema.Profile(5, float("nan"))), "got Profile"),
         (lambda: ema.fit([ema.Profile(float("nan"), 1.0)], ema.Profile(1, 1.0)), "got Profile"),
         (lambda: ema.fit([ema.Profile(5, float("inf"))], ema.Profile(5, 1.0)), "got Profile"),
-        (lambda: Optimizer(ema=1.0), r"\[0, 1\)"),
-        (lambda: Optimizer(ema_std=0.5), "at most 0.2887"),
-        (lambda: Optimizer(ema_halflife=-1.0), "must be positive"),
-        (lambda: Optimizer(ema_power=-1.0), "must be positive"),
+        (lambda: ema.Average(ema=1.0), r"must be in \[0, 1\), got 1.0"),
+        (lambda: ema.Average(ema=-0.1), r"must be in \[0, 1\), got -0.1"),
+        (lambda: ema.Average(ema_std=0.5), "at most 0.2887"),
+        (lambda: ema.Average(ema_halflife=-1.0), "must be positive"),
+        (lambda: ema.Average(ema_power=-1.0), "must be positive"),
         (lambda: recipes.get("ct", ema_std=0.05, ema_halflife=10.0), "only one of ema_halflife and ema_std"),
     ],
 )
@@ -228,13 +229,21 @@ def test_what_describes_no_averages_is_a_sentence(stored):
         ema.fit(stored, ema.Profile(5, 1.0))
 
 
-def test_an_optimizers_average():
-    assert [Optimizer(ema=0.9).scalars(k, 10)["ema_decay"] for k in (0, 2, 500)] == [0.1, 0.25, 0.9]
+@pytest.mark.parametrize("name", ["ema", "ema_halflife", "ema_power", "ema_std"])
+def test_a_setting_of_another_kind_is_a_sentence(name):
+    with pytest.raises(TypeError, match=f"The average's {name} must be a number, got '0.1'."):
+        ema.Average(**{name: "0.1"})
+
+
+def test_the_settings_of_an_average():
+    assert ema.Average() == ema.Average(0.999, ema_halflife=0.0, ema_power=0.0, ema_std=0.0)
+    assert [ema.Average(0.9).scalars(k) for k in (0, 2, 500)] == [{"ema_decay": d} for d in (0.1, 0.25, 0.9)]
+    assert ema.Average(0.0).scalars(100) == {"ema_decay": 0.0}
     for settings, schedule in (
         ({"ema_halflife": 30.0}, ema.HalfLife(30.0)),
         ({"ema_power": 0.75}, ema.WarmupPower(power=0.75)),
         ({"ema_std": 0.1}, ema.PowerFunction.of_width(0.1)),
     ):
-        optimizer = Optimizer(**settings)
-        assert optimizer.average() == schedule
-        assert optimizer.scalars(40, 100)["ema_decay"] == schedule.decay(40)
+        average = ema.Average(**settings)
+        assert average.schedule() == schedule
+        assert average.scalars(40) == {"ema_decay": schedule.decay(40)}

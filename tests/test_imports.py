@@ -144,7 +144,8 @@ def test_the_core_names_no_framework_in_an_import():
     import ast
     import pathlib
 
-    allowed = {"cmcore", "numpy", "array_api_compat", *sys.stdlib_module_names}
+    # safetensors is read and written inside functions only: the first test.
+    allowed = {"cmcore", "numpy", "array_api_compat", "safetensors", *sys.stdlib_module_names}
     for path in pathlib.Path(cmcore.__path__[0]).rglob("*.py"):
         if {"run", "__main__.py"} & {*path.relative_to(cmcore.__path__[0]).parts}:
             continue

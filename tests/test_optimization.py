@@ -29,18 +29,12 @@ def test_a_run_that_ends_with_its_warm_up_still_has_a_rate():
     assert rates(Optimizer(lr=1.0, warmup=4, decay=True), (3, 4, 5), 4) == pytest.approx([1.0, 1.0, 0.0], abs=1e-15)
 
 
-def test_the_average_is_short_at_first():
-    decays = [Optimizer(ema=0.9).scalars(step, 1000)["ema_decay"] for step in (0, 5, 80, 1000)]
-    assert decays == pytest.approx([0.1, 0.4, 0.9, 0.9], rel=1e-15)
-    assert Optimizer(ema=0.0).scalars(100, 1000)["ema_decay"] == 0.0
-
-
-def test_the_values_are_these_two():
-    assert Optimizer().scalars(0, 1).keys() == {"lr", "ema_decay"}
+def test_the_value_is_this_one():
+    assert Optimizer().scalars(0, 1).keys() == {"lr"}
 
 
 def test_the_settings_unless_told_otherwise():
-    usual = Optimizer("radam", 1e-3, (0.9, 0.999), 1e-8, weight_decay=0.0, warmup=0, decay=False, clip=0.0, ema=0.999)
+    usual = Optimizer("radam", 1e-3, (0.9, 0.999), 1e-8, weight_decay=0.0, warmup=0, decay=False, clip=0.0)
     assert Optimizer() == usual
 
 
@@ -60,8 +54,6 @@ def test_the_settings_unless_told_otherwise():
         ({"betas": (-0.1, 0.9)}, r"two numbers in \[0, 1\)"),
         ({"betas": 0.9}, r"two numbers in \[0, 1\)"),
         ({"betas": (0.9,)}, r"two numbers in \[0, 1\)"),
-        ({"ema": 1.0}, r"must be in \[0, 1\), got 1.0"),
-        ({"ema": -0.1}, r"must be in \[0, 1\), got -0.1"),
         ({"weight_decay": 0.1}, "Weight decay belongs to adamw, not to radam"),
     ],
 )
@@ -73,10 +65,7 @@ def test_settings_that_cannot_be_are_a_sentence(settings, sentence):
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
-        *(
-            (name, "a number")
-            for name in ("lr", "eps", "clip", "weight_decay", "ema", "ema_halflife", "ema_power", "ema_std")
-        ),
+        *((name, "a number") for name in ("lr", "eps", "clip", "weight_decay")),
         ("warmup", "a whole number"),
         ("decay", "True or False"),
     ],

@@ -11,7 +11,8 @@ from scipy.special import log_ndtr, ndtr
 
 import cmcore as cm
 from cmcore._normal import log_cdf
-from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated, posterior_mean
+from cmcore.oracles import Along, Empirical, Gaussian, Mixture, Product, Rotated
+from cmcore.posterior import posterior_mean
 
 B = 8
 EXAMPLES = settings(max_examples=4)

@@ -10,9 +10,10 @@ from conftest import CHOSEN
 
 import cmcore as cm
 from cmcore import distances, grids, losses, recipes, solvers, weightings
+from cmcore.ema import Average
+from cmcore.model import recipe_to_json
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
-from cmcore.run.config import recipe_to_json
 
 X0, Z = np.random.default_rng(0).standard_normal((2, 4, 3))
 UNIFORM, NORMAL = np.array([0.1, 0.4, 0.6, 0.9]), np.array([-1.0, -0.2, 0.3, 1.5])
@@ -71,7 +72,7 @@ def test_papers_settings():
     assert ect.stages == 8
     assert not any(recipe.needs_teacher for recipe in (edm, ct, ect))
     assert (edm.mean, edm.std, edm.weighting) == (-1.2, 1.2, "karras")
-    assert {(r.optimizer.algorithm, r.optimizer.ema) for r in (cd, ct, ect)} == {("radam", 0.9999)}
+    assert {(r.optimizer.algorithm, r.average.ema) for r in (cd, ct, ect)} == {("radam", 0.9999)}
     for recipe in (cd, ct):
         assert recipe.parametrization() == Boundary(0.5, 0.002)
     for recipe in (ect, edm):
@@ -88,10 +89,12 @@ def test_the_target_network_is_kept_where_it_has_an_average():
 
 
 def test_options_change_fields_and_the_optimisers():
-    recipe = recipes.get("ct", s1=20, lr=1e-3, algorithm="adamw", weight_decay=0.1, sigma_data=0.3)
+    recipe = recipes.get("ct", s1=20, lr=1e-3, algorithm="adamw", weight_decay=0.1, sigma_data=0.3, ema_std=0.1)
     assert (recipe.s1, recipe.sigma_data) == (20, 0.3)
-    assert recipe.optimizer == Optimizer("adamw", lr=1e-3, weight_decay=0.1, ema=0.9999)
+    assert recipe.optimizer == Optimizer("adamw", lr=1e-3, weight_decay=0.1)
+    assert recipe.average == Average(0.9999, ema_std=0.1)
     assert recipes.get("ct", optimizer=Optimizer("adam", lr=1.0), lr=0.5).optimizer == Optimizer("adam", lr=0.5)
+    assert recipes.get("ct", average=Average(0.9), ema_power=1.0).average == Average(0.9, ema_power=1.0)
     with pytest.raises(FrozenInstanceError):
         recipe.s1 = 3
 
@@ -100,6 +103,12 @@ def test_options_change_fields_and_the_optimisers():
 def test_an_unknown_name_is_a_sentence(name):
     with pytest.raises(ValueError, match=r"no recipe named .*; the known ones are edm, cd, ct, ict, ect.*\.$"):
         recipes.get(name)
+
+
+@pytest.mark.parametrize("average", [0.99, None, Average])
+def test_an_average_is_one(average):
+    with pytest.raises(TypeError, match="must be an Average, such as"):
+        recipes.get("cd", average=average)
 
 
 @pytest.mark.parametrize("optimizer", ["adam", None, Optimizer])
@@ -351,9 +360,9 @@ def test_conditions_reach_all_networks(name):
     )
 
 
-def test_scalars_are_the_curriculums_and_the_optimisers():
+def test_scalars_are_the_curriculums_the_optimisers_and_the_averages():
     assert recipes.get("ct").scalars(100, 1000) == (
-        grids.Progressive()(100, 1000) | Optimizer(lr=4e-4).scalars(100, 1000)
+        grids.Progressive()(100, 1000) | Optimizer(lr=4e-4).scalars(100, 1000) | Average(0.9999).scalars(100)
     )
     fixed = recipes.get("ct", schedule="fixed", s1=40, mu0=0.5).scalars(100, 1000)
     assert (fixed["n"], fixed["target_decay"]) == (40, 0.5)

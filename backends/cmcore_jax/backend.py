@@ -28,6 +28,8 @@ class JaxBackend:
     name: ClassVar[str] = "jax"
     trainable: ClassVar[bool] = True
     xp: ClassVar[Any] = jnp
+    programs: ClassVar[Mapping[str, str]] = {}
+    compile_from: ClassVar[int] = 1
 
     @property
     def device(self) -> str:
@@ -45,6 +47,11 @@ class JaxBackend:
     def on(self, device: str | None) -> JaxBackend:
         """Return this backend bound to a device; None means JAX's default one, "cuda" the first GPU."""
         return JaxBackend(None if device is None else devices.canonical(device))
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return the names of JAX's floating dtypes, float64 among them only where its 64-bit mode is on."""
+        narrow = ("bfloat16", "float16", "float32")
+        return (*narrow, "float64") if jax.config.jax_enable_x64 else narrow
 
     def owns(self, x: object) -> bool:
         """Tell whether x is a `jax.Array`, traced ones included."""

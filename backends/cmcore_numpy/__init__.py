@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 import array_api_compat.numpy as xp
 import numpy as np
@@ -38,6 +38,8 @@ class NumpyBackend:
     device: str = "cpu"
     trainable: bool = False
     xp: Any = xp
+    programs: ClassVar[Mapping[str, str]] = {}
+    compile_from: ClassVar[int] = 1
 
     def version(self) -> str:
         """Return NumPy's version."""
@@ -52,6 +54,10 @@ class NumpyBackend:
         if device not in (None, "cpu"):
             raise ValueError(f"NumPy runs on the cpu only, not on {device!r}.")
         return self
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return the two that NumPy draws random numbers in."""
+        return ("float32", "float64")
 
     def owns(self, x: object) -> bool:
         """Tell whether x is a NumPy array or scalar."""

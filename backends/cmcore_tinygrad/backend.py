@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
-from tinygrad import Tensor, dtypes
+from tinygrad import Device, Tensor, dtypes
 from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
@@ -30,6 +30,8 @@ class TinygradBackend:
     name: ClassVar[str] = "tinygrad"
     trainable: ClassVar[bool] = True
     xp: ClassVar[Any] = namespace
+    programs: ClassVar[Mapping[str, str]] = {"clang": "to run on the CPU"}
+    compile_from: ClassVar[int] = 1
 
     @property
     def device(self) -> str:
@@ -47,6 +49,11 @@ class TinygradBackend:
     def on(self, device: str | None) -> TinygradBackend:
         """Return this backend bound to a device, in capitals or not; None keeps the binding."""
         return self if device is None else TinygradBackend(devices.canonical(device))
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return those that the namespace claims and the device has; Metal, for one, has no float64."""
+        there = Device[self._ready()].renderer.supported_dtypes()
+        return tuple(name for name in ("float32", "float64") if _dtype(name) in there)
 
     def owns(self, x: object) -> bool:
         """Tell whether x is a `tinygrad.Tensor`."""

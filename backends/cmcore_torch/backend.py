@@ -28,6 +28,8 @@ class TorchBackend:
     name: ClassVar[str] = "torch"
     trainable: ClassVar[bool] = True
     xp: ClassVar[Any] = array_api_compat.torch
+    programs: ClassVar[Mapping[str, str]] = {"g++": "to compile the train step"}
+    compile_from: ClassVar[int] = 200
 
     def version(self) -> str:
         """Return PyTorch's version."""
@@ -48,6 +50,11 @@ class TorchBackend:
             if device in (known, known.removesuffix(":0")):
                 return replace(self, device=known)
         raise ValueError(f"There is no device {device!r} for torch here; choose one of {', '.join(self.devices())}.")
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return the names of torch's floating dtypes; Apple's GPUs ("mps") have no float64."""
+        narrow = ("bfloat16", "float16", "float32")
+        return narrow if self.device.startswith("mps") else (*narrow, "float64")
 
     def owns(self, x: object) -> bool:
         """Tell whether x is a `torch.Tensor`."""

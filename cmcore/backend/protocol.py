@@ -82,6 +82,10 @@ class Backend(Protocol):
     """Whether gradients are available; if not, the gradient members raise `cmcore.Error` with a sentence."""
     xp: Any
     """The Array API namespace of the framework's arrays."""
+    programs: Mapping[str, str]
+    """The programs outside Python that it calls, and what for: ``{"clang": "to run on the CPU"}``; empty if there are none."""
+    compile_from: int
+    """From this many evaluations of a network on, compiling it costs less than it saves."""
 
     def version(self) -> str:
         """Return the framework's version."""
@@ -93,6 +97,13 @@ class Backend(Protocol):
 
     def on(self, device: str | None) -> Backend:
         """Return this backend bound to a device; `ValueError` names the devices there are if it is not one of them."""
+        ...
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return the names of the floating dtypes that it has on its device as it is set up, such as "bfloat16", "float32".
+
+        Arrays, streams and networks can be of any of them; "float32" is always there.
+        """
         ...
 
     def owns(self, x: object) -> bool:

@@ -78,6 +78,11 @@ def names() -> tuple[str, ...]:
     return tuple(n for n in PREFERENCE if n in known) + tuple(sorted(known - set(PREFERENCE)))
 
 
+def may_train() -> tuple[str, ...]:
+    """Return the names of the known backends but those that are loaded and have no gradients; loads no framework."""
+    return tuple(n for n in names() if n not in _registered or _registered[n].trainable)
+
+
 def available() -> tuple[str, ...]:
     """Return the names of the backends that can run here, in order of preference; loads no framework.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -47,10 +47,11 @@ def build(
 
     def leaf(layer: layers.Layer, path: str) -> Native:
         own = {name: place(weights[f"{path}.{name}"]) for name in layer.layout()}
-        return _native_layer(type(layer), table[type(layer)])(layer, own)
+        native = cast(Any, _native_layer)(type(layer), table[type(layer)])
+        return cast(Native, native(layer, own))
 
     def node(cls: type[Part], attributes: Mapping[str, Any]) -> Any:
-        part = _native_part(cls)()
+        part = cast(Any, _native_part)(cls)()
         vars(part).update(attributes)
         return part
 

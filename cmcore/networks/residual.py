@@ -126,7 +126,7 @@ class ConvBlock(Part):
 
     def __call__(self, h: Array, e: Array) -> Array:
         """Return h after the block, with c_out channels."""
-        scale, shift = (self.per_channel(v, h) for v in self.halves(self.modulation(e)))
+        scale, shift = self.halves(self.per_channel(self.modulation(e), h))
         r = self.first(self.silu(self.norm1(h)))
         r = self.second(self.silu(self.norm2(r) * (1 + scale) + shift))
         return (h if self.skip is None else self.skip(h)) + r

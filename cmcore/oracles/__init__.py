@@ -13,10 +13,10 @@ can be traced, compiled and differentiated. Parameters are given as numbers, seq
 are kept in float64 on the host. `Along` carries an oracle over to any other path.
 """
 
-from cmcore.oracles.empirical import Empirical, posterior_mean
+from cmcore.oracles.empirical import Empirical
 from cmcore.oracles.gaussian import Gaussian
 from cmcore.oracles.mixture import Mixture
 from cmcore.oracles.oracle import Oracle
 from cmcore.oracles.transformed import Along, Product, Rotated
 
-__all__ = ["Along", "Empirical", "Gaussian", "Mixture", "Oracle", "Product", "Rotated", "posterior_mean"]
+__all__ = ["Along", "Empirical", "Gaussian", "Mixture", "Oracle", "Product", "Rotated"]

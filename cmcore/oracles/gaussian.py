@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from cmcore._arrays import Time, from_host, to_host
+from cmcore._rows import rows_of, squared_times
 from cmcore.backend import Array, namespace
-from cmcore.oracles._rows import rows_of, squared_times
 from cmcore.oracles.oracle import Oracle
 
 

@@ -10,9 +10,9 @@ import numpy as np
 
 from cmcore._arrays import Time, as_times, check_state, from_host, per_sample, to_host
 from cmcore._normal import softmax
+from cmcore._rows import rows_of
 from cmcore.backend import Array, namespace
 from cmcore.oracles._match import match_distribution
-from cmcore.oracles._rows import rows_of
 from cmcore.oracles.oracle import Oracle
 
 

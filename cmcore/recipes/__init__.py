@@ -18,6 +18,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
 from cmcore.recipes.bibliography import BIBTEX
@@ -34,6 +35,7 @@ __all__ = [
     "Nets",
     "Recipe",
     "StraightFlowMap",
+    "by_name",
     "cite",
     "get",
     "names",
@@ -75,28 +77,41 @@ def names() -> tuple[str, ...]:
 def get(name: str, **options: Any) -> Recipe:
     """Return the recipe of that name with some of its options changed.
 
-    An option of the optimiser is given as ``optimizer=Optimizer(...)`` or by its own name (``lr=1e-3``). Unknown names
-    and options are a `ValueError` that lists the known ones.
+    An option of the optimiser is given as ``optimizer=Optimizer(...)`` or by its own name (``lr=1e-3``), one of the average as
+    ``average=Average(...)`` or by its own name (``ema=0.99``). Unknown names and options are a `ValueError` that lists the
+    known ones.
     """
     if not isinstance(name, str) or name not in names():
         raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
     recipe = _class_of(name)()
-    inner = {f.name for f in fields(Optimizer)}
-    outer = {f.name for f in fields(recipe)}
-    if unknown := sorted(options.keys() - inner - outer):
-        known = ", ".join(sorted((inner | outer) - {"optimizer"}))
-        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {known}.")
-    optimizer = options.pop("optimizer", recipe.optimizer)
+    known = by_name(recipe)
+    if unknown := sorted(options.keys() - known.keys() - {"optimizer", "average"}):
+        listed = ", ".join(sorted(known))
+        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {listed}.")
+    optimizer, average = options.pop("optimizer", recipe.optimizer), options.pop("average", recipe.average)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam", lr=1e-3), got {optimizer!r}.')
-    optimizer = replace(optimizer, **{k: options.pop(k) for k in list(options) if k in inner})
-    return replace(recipe, optimizer=optimizer, **options)
+    if not isinstance(average, Average):
+        raise TypeError(f"The average must be an Average, such as Average(ema=0.99), got {average!r}.")
+    parts = {"optimizer": _changed(optimizer, options), "average": _changed(average, options)}
+    return replace(recipe, **parts, **options)
+
+
+def by_name(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe's options and their values, its optimiser's and its average's among them, as `get` takes them."""
+    own = {f.name: getattr(recipe, f.name) for f in fields(recipe) if f.name not in ("optimizer", "average")}
+    return own | vars(recipe.optimizer) | vars(recipe.average)
 
 
 def cite(name: str) -> str:
     """Return the BibTeX entry of the paper that a recipe comes from: its `citation`, or the entry of that key."""
     citation = get(name).citation
     return BIBTEX.get(citation, citation)
+
+
+def _changed(part: Any, options: dict[str, Any]) -> Any:
+    """The optimiser or the average with what the options say of it by name, which they then say no more."""
+    return replace(part, **{f.name: options.pop(f.name) for f in fields(part) if f.name in options})
 
 
 def _class_of(name: str) -> type[Recipe]:

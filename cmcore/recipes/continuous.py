@@ -10,6 +10,7 @@ from typing import Any, Literal
 from cmcore import grids, sampling, tangents
 from cmcore._arrays import mean_samples, per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
+from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import TrigFlow
@@ -106,7 +107,8 @@ class StabilizedTraining(Recipe):
     tangent_warmup: int = 10_000
     difference: float = 0.0
     network: Literal["trigflow", "edm"] = "trigflow"
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, betas=(0.9, 0.99), ema=0.9993)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4, betas=(0.9, 0.99))
+    average: Average = Average(0.9993)
 
     name = "sct"
     summary = "Continuous time without a teacher: no discretisation error; best from a score model's weights (--init)."

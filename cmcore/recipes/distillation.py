@@ -9,6 +9,7 @@ from typing import Any
 from cmcore import grids, solvers
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
+from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.recipes.discrete import Discrete
@@ -24,7 +25,8 @@ class ConsistencyDistillation(Distils, Discrete):
     n: int = 18
     solver: str = "heun"
     mu: float = 0.0
-    optimizer: Optimizer = Optimizer("radam", lr=4e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+    average: Average = Average(0.9999)
 
     name = "cd"
     summary = "With a teacher: the steadiest way to one or two steps; unbiased with any distance."

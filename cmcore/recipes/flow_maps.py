@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cmcore import grids, tangents
 from cmcore._arrays import per_sample, sum_samples
 from cmcore.backend import Array, namespace, stop_gradient
+from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
@@ -34,7 +35,8 @@ class MeanFlow(StraightFlowMap):
     guidance: float = 1.0
     guidance_mix: float = 0.0
     label_dropout: float = 0.1
-    optimizer: Optimizer = Optimizer("adam", lr=6e-4, betas=(0.9, 0.999), ema=0.9999)
+    optimizer: Optimizer = Optimizer("adam", lr=6e-4, betas=(0.9, 0.999))
+    average: Average = Average(0.9999)
 
     name = "meanflow"
     summary = "Mean velocities with a Jacobian-vector product: one step from scratch, deterministic with more."
@@ -119,7 +121,8 @@ class AlignYourFlow(Distils, StraightFlowMap):
     tangent_warmup: int = 10_000
     warmup_max: float = 0.99
     difference: float = 0.0
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+    average: Average = Average(0.9999)
 
     name = "ayf"
     summary = "A flow map distilled from a teacher: stays good with more steps, where consistency models fall back."

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cmcore import distances, grids, sampling, solvers, weightings
 from cmcore.backend import Array, Network, namespace
+from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
@@ -62,7 +63,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class Recipe(ABC):
-    """What all methods share: the data's standard deviation, the range of times, distance, weighting and optimiser.
+    """What all methods share: the data's standard deviation, the range of times, distance, weighting, optimiser, average.
 
     ``learned_weight`` multiplies each sample's loss L by ``e^w`` and subtracts w, a function of the time that the network
     learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
@@ -75,6 +76,7 @@ class Recipe(ABC):
     weighting: str = "uniform"
     learned_weight: bool = False
     optimizer: Optimizer = Optimizer()
+    average: Average = Average()
 
     name: ClassVar[str]
     summary: ClassVar[str]
@@ -147,8 +149,8 @@ class Recipe(ABC):
         return {}
 
     def scalars(self, step: int, total: int) -> dict[str, float]:
-        """Return all that a train step must be told at a step: the curriculum's values and the optimiser's."""
-        return self.curriculum(step, total) | self.optimizer.scalars(step, total)
+        """Return all that a train step must be told at a step: the curriculum's values, the optimiser's and the average's."""
+        return self.curriculum(step, total) | self.optimizer.scalars(step, total) | self.average.scalars(step)
 
     @abstractmethod
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:

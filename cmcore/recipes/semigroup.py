@@ -9,6 +9,7 @@ from typing import Any
 from cmcore import distances
 from cmcore._arrays import Time, as_times, per_sample
 from cmcore.backend import Array, namespace, stop_gradient
+from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity, average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
@@ -28,12 +29,11 @@ class ProgressiveSelfDistillation(StraightFlowMap):
 
     diagonal: float = 0.75
     split: float = 0.5
-    optimizer: Optimizer = Optimizer("radam", lr=1e-3, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-3)
+    average: Average = Average(0.9999)
 
     name = "psd"
-    summary = (
-        "A flow map from data alone with forward evaluations only: cheap everywhere, the natural choice on tinygrad."
-    )
+    summary = "A flow map from data alone with forward evaluations only: cheap everywhere, the natural choice where derivatives are dear."
     citation = "boffi2025"
 
     @property
@@ -89,7 +89,8 @@ class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
     diagonal: float = 0.875
     levels: int = 7
     bound: float = 4.0
-    optimizer: Optimizer = Optimizer("adamw", lr=1e-4, weight_decay=0.1, ema=0.999)
+    optimizer: Optimizer = Optimizer("adamw", lr=1e-4, weight_decay=0.1)
+    average: Average = Average(0.999)
 
     name = "shortcut"
     summary = "Dyadic steps, doubled from the finest: simple and robust; more steps help, one step is not its best."

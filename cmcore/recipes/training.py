@@ -6,13 +6,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
-from cmcore import grids, oracles
+from cmcore import grids
 from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace
+from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.paths import Denoiser
+from cmcore.posterior import posterior_mean
 from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import Batch, Nets, down_to
 from cmcore.sampling import Noise
@@ -27,7 +29,8 @@ class ConsistencyTraining(Discrete):
     mu0: float = 0.9
     schedule: str = "adaptive"
     convention: Literal["paper", "code"] = "paper"
-    optimizer: Optimizer = Optimizer("radam", lr=4e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=4e-4)
+    average: Average = Average(0.9999)
 
     name = "ct"
     summary = "The paper's training without a teacher; prefer ect unless you are reproducing the paper."
@@ -69,7 +72,8 @@ class ImprovedConsistencyTraining(Discrete):
     s1: int = 1280
     mean: float = -1.1
     std: float = 2.0
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.99993)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+    average: Average = Average(0.99993)
 
     name = "ict"
     summary = "The strongest training from nothing with forward evaluations alone; long runs and large batches."
@@ -105,7 +109,8 @@ class EasyConsistencyTuning(Discrete):
     b: float = 1.0
     stages: int = 8
     min_gap: float = 0.0
-    optimizer: Optimizer = Optimizer("radam", lr=1e-4, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=1e-4)
+    average: Average = Average(0.9999)
 
     name = "ect"
     summary = "From a trained denoiser (--init) or from nothing: the cheapest strong recipe without a teacher."
@@ -138,7 +143,7 @@ class StableConsistencyTuning(EasyConsistencyTuning):
 
     def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
         """Return the mean of the batch's data given a point and its class, the denoiser of the batch's own law."""
-        return lambda x, t: oracles.posterior_mean(batch.x0, x, t, batch.cond.get("label"))
+        return lambda x, t: posterior_mean(batch.x0, x, t, batch.cond.get("label"))
 
 
 @dataclass(frozen=True)
@@ -153,7 +158,8 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     boundary: float = 0.25
     boundary_weight: float = 0.1
     stage: int = 9
-    optimizer: Optimizer = Optimizer("radam", lr=5e-5, ema=0.9999)
+    optimizer: Optimizer = Optimizer("radam", lr=5e-5)
+    average: Average = Average(0.9999)
 
     name = "tcm"
     summary = "After ect, with its run as the teacher: spends the network on large times alone; for one step."

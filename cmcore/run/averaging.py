@@ -8,7 +8,8 @@ from pathlib import Path
 
 from cmcore import ema
 from cmcore.errors import Error
-from cmcore.run.checkpoint import Model, averages, load_model
+from cmcore.model import Model, load_model
+from cmcore.run.checkpoint import averages
 from cmcore.run.folder import RunFolder
 
 
@@ -19,7 +20,7 @@ def average(folder: RunFolder, std: float, at: int | None = None) -> tuple[Model
     stored none.
     """
     _, plan, _ = folder.read()
-    width = plan.recipe.optimizer.ema_std
+    width = plan.recipe.average.ema_std
     if not width:
         raise Error(f"The run in {folder.path} stored no averages; train with --set ema_std=0.05, say.")
     last = load_model(folder.model)
@@ -30,7 +31,7 @@ def average(folder: RunFolder, std: float, at: int | None = None) -> tuple[Model
     steps = [int(path.stem.removeprefix("step-")) for path in paths]
     gamma = ema.gamma_of(width)
     fit = ema.fit([ema.Profile(step, gamma) for step in steps], ema.Profile(at, ema.gamma_of(std)))
-    recipe = replace(last.recipe, optimizer=replace(last.recipe.optimizer, ema_std=std))
+    recipe = replace(last.recipe, average=replace(last.recipe.average, ema_std=std))
     about = {**last.about, "averages": len(paths), "profile_error": fit.error}
     model = replace(last, recipe=recipe, weights=ema.combine(fit.factors, _weights(paths)), step=at, about=about)
     return model, fit.error

@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from cmcore import recipes
+from cmcore import backend, recipes
 from cmcore.errors import Error
 from cmcore.run import commands
+from cmcore.run.report import either
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -75,7 +76,7 @@ def _add(sub: Any, name: str, command: Any, summary: str) -> argparse.ArgumentPa
 
 
 def _add_backend(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--backend", help="torch, jax, tinygrad or numpy; by default the first that is installed")
+    parser.add_argument("--backend", help=f"{either(backend.names())}; by default the first that is installed")
     parser.add_argument("--device", help="such as cpu or cuda; by default the backend's own default")
 
 

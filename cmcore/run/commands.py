@@ -14,21 +14,18 @@ import numpy as np
 
 from cmcore import backend as backends_of
 from cmcore.backend import Backend
+from cmcore.ema import check_one_average
 from cmcore.errors import Error
-from cmcore.optimization import check_one_average
+from cmcore.model import Model, load_model, save_model
 from cmcore.run import averaging, generate, pictures
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
-from cmcore.run.checkpoint import Model, load_model, save_model
 from cmcore.run.config import Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.report import table, terminal_progress
-
-COMPILERS = {"tinygrad": ("clang", "to run on the CPU"), "torch": ("g++", "to compile the train step")}
-"""Programs outside Python that a backend calls, and what for."""
 
 
 def train(args: Namespace) -> None:
@@ -197,7 +194,10 @@ def _describe(name: str) -> list[str]:
         backend = backends_of.load(name)
     except (Error, ImportError, AttributeError) as problem:
         return [name, "-", "-", "-", str(problem)]
-    program, purpose = COMPILERS.get(name, ("", ""))
-    missing = f"{program}, {purpose}: apt install {program}" if program and not shutil.which(program) else ""
+    missing = "; ".join(
+        f"{program}, {purpose}: apt install {program}"
+        for program, purpose in backend.programs.items()
+        if not shutil.which(program)
+    )
     gradients = "yes" if backend.trainable else "no"
     return [name, backend.version(), ", ".join(backend.devices()), gradients, missing]

@@ -14,8 +14,8 @@ from PIL.Image import Image
 from cmcore import backend as backends
 from cmcore.backend import Backend
 from cmcore.errors import Error
+from cmcore.model import Model
 from cmcore.run import pictures
-from cmcore.run.checkpoint import Model
 from cmcore.run.config import Config
 from cmcore.run.data import Dataset, load
 from cmcore.run.evaluate import Row, compare, evaluate, to_table

@@ -13,7 +13,7 @@ import numpy as np
 from cmcore import grids, metrics
 from cmcore.backend import Backend
 from cmcore.errors import Error
-from cmcore.run.checkpoint import Model
+from cmcore.model import Model
 from cmcore.run.data import Dataset
 from cmcore.run.generate import Sampler
 from cmcore.run.report import table

@@ -16,10 +16,11 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
+from cmcore._files import atomic_write
 from cmcore.errors import Error
-from cmcore.run.checkpoint import MODEL
-from cmcore.run.config import Config, Plan, as_typed, differing, plan_from_json
-from cmcore.run.files import atomic_write
+from cmcore.model import MODEL
+from cmcore.run.config import Config, as_typed, differing
+from cmcore.run.plan import Plan, plan_from_json
 
 try:
     import fcntl

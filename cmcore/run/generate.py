@@ -10,11 +10,8 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, default
-from cmcore.run.checkpoint import Model
+from cmcore.model import Model
 from cmcore.sampling import seeded_noise
-
-COMPILE_FROM = {"torch": 200}
-"""From this many network evaluations on, compiling costs less than it saves; from one on in frameworks not named."""
 
 
 def generate(
@@ -108,7 +105,7 @@ class Sampler:
         self(size, steps=steps)
 
     def _network(self, evaluations: int) -> Callable[..., Array]:
-        if self._compiled is None and evaluations >= COMPILE_FROM.get(self._backend.name, 1):
+        if self._compiled is None and evaluations >= self._backend.compile_from:
             self._compiled = self._backend.compile(self._eager)
         return self._compiled or self._eager
 

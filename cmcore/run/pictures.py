@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from cmcore._files import atomic_write
 from cmcore.errors import Error
-from cmcore.run.files import atomic_write
 
 TILE = 64
 """Images smaller than this many pixels are enlarged to about it, by a whole factor, so that they can be seen."""

@@ -103,6 +103,12 @@ def terminal_progress(file: TextIO | None = None) -> Progress:
     return Bar(file) if file.isatty() else Lines(file)
 
 
+def either(names: Sequence[str]) -> str:
+    """Return names as a choice: "a, b or c"."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}" if others else last
+
+
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return rows of text in aligned columns under their heads; columns of numbers are aligned at the right."""
     columns = list(zip(head, *rows, strict=True))

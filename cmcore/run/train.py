@@ -24,13 +24,15 @@ import numpy as np
 from cmcore import backend as backends
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
+from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
-from cmcore.run.checkpoint import Model, load_model, load_state, save_average, save_model, save_state
-from cmcore.run.config import Config, Plan, continues, fingerprint, make_plan
+from cmcore.run.checkpoint import load_state, save_average, save_state
+from cmcore.run.config import Config
 from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
 from cmcore.run.generate import generate
-from cmcore.run.report import Progress
+from cmcore.run.plan import Plan, continues, fingerprint, make_plan
+from cmcore.run.report import Progress, either
 from cmcore.training import Trainer
 
 if TYPE_CHECKING:
@@ -78,7 +80,7 @@ def settle(config: Config) -> tuple[Config, Backend]:
     """Return the configuration with its backend and device filled in, and that backend; `Error` if it cannot train."""
     backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
     if not backend.trainable:
-        raise Error(f"The backend {backend.name!r} has no gradients; train with torch, jax or tinygrad.")
+        raise Error(f"The backend {backend.name!r} has no gradients; train with {either(backends.may_train())}.")
     return replace(config, backend=backend.name, device=backend.device), backend
 
 
@@ -302,7 +304,7 @@ class _Run:
     def _keeps_average(self, done: int) -> bool:
         # At the same steps whether or not the run is interrupted.
         planned = done % self._config.save_interval() == 0 or done == self._config.steps
-        return bool(self._plan.recipe.optimizer.ema_std) and done > 0 and planned
+        return bool(self._plan.recipe.average.ema_std) and done > 0 and planned
 
     def _model(self, done: int) -> Model:
         about = {"seed": self._config.seed, "versions": describe_versions(self._backend)}

@@ -16,7 +16,14 @@ from __future__ import annotations
 
 from cmcore.backend import Backend
 from cmcore.testing._tools import ARCHITECTURES, CONDITIONED, CONV, FLOW_MAP, MLP, Check, network_input, random_weights
-from cmcore.testing.arrays import check_compile, check_members, check_namespace, check_placement, check_streams
+from cmcore.testing.arrays import (
+    check_compile,
+    check_float_types,
+    check_members,
+    check_namespace,
+    check_placement,
+    check_streams,
+)
 from cmcore.testing.gradients import (
     check_gradient_beside_jvp,
     check_gradient_of_jvp,
@@ -48,6 +55,7 @@ from cmcore.testing.training import (
 
 CHECKS: tuple[Check, ...] = (
     check_members,
+    check_float_types,
     check_namespace,
     check_placement,
     check_streams,

@@ -56,7 +56,24 @@ def check_members(backend: Backend, dtype: str = "float32") -> None:
     require(backend.device in backend.devices(), f"The device {backend.device!r} is not among {backend.devices()}.")
     require(backend.on(None).name == backend.name, "on(None) must return a backend of the same framework.")
     require(backend.on(backend.device).device == backend.device, f"on({backend.device!r}) is bound to another device.")
+    require(
+        all(map(str.strip, [*backend.programs, *backend.programs.values()])), "A program needs a name and a purpose."
+    )
+    require(backend.compile_from >= 1, f"compile_from must be at least 1, got {backend.compile_from}.")
     refuses(ValueError, lambda: backend.on("no such device"), "on() with an unknown device")
+
+
+def check_float_types(backend: Backend, dtype: str = "float32") -> None:
+    """It has the floating types that it names, each another one, and the one it is asked about is among them."""
+    names = backend.float_types()
+    require("float32" in names and dtype in names, f"float_types() must name float32 and {dtype}, got {names}.")
+    kinds = set()
+    for name in names:
+        x, drawn = backend.asarray(POINTS, name), backend.stream(0).normal((2, 3), name)
+        require(namespace(x).isdtype(x.dtype, "real floating"), f"asarray() in {name} gives {x.dtype}.")
+        require(drawn.dtype == x.dtype, f"A stream asked for {name} drew {drawn.dtype}.")
+        kinds.add(x.dtype)
+    require(len(kinds) == len(names), f"The types {', '.join(names)} are but {len(kinds)} different ones.")
 
 
 def check_namespace(backend: Backend, dtype: str = "float32") -> None:

@@ -7,9 +7,9 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore import ema
+from cmcore.model import load_model
 from cmcore.run import averaging
 from cmcore.run import train as training
-from cmcore.run.checkpoint import load_model
 from cmcore.run.config import Config
 from cmcore.run.folder import RunFolder
 from cmcore.run.train import train
@@ -134,7 +134,7 @@ def test_another_width_is_the_librarys_reconstruction(stored):
         if not np.any(snapshots[0].weights[name] != snapshots[-1].weights[name]):
             assert np.array_equal(weights, snapshots[0].weights[name])  # a fixed frequency, or the like
     assert 0 < error < 0.5
-    assert model.recipe.optimizer.ema_std == 0.15
+    assert model.recipe.average.ema_std == 0.15
     assert model.about["averages"] == 4
 
 

@@ -6,11 +6,11 @@ import pytest
 import safetensors.numpy
 
 import cmcore as cm
+from cmcore._files import read_arrays
+from cmcore.model import DataFacts, Model, load_model, recipe_from_json, recipe_to_json, save_model
 from cmcore.networks import ResidualConv, ResidualMLP
 from cmcore.optimization import Optimizer
-from cmcore.run import checkpoint
-from cmcore.run.checkpoint import Model, load_model, load_state, newest_step, save_model, save_state
-from cmcore.run.config import DataFacts
+from cmcore.run.checkpoint import load_state, newest_step, save_state
 
 
 def make_model(recipe="cd", architecture=None, **options):
@@ -28,7 +28,7 @@ def saved(tmp_path):
 
 def tamper(path, change, weights=lambda w: w):
     """Write the model again with its manifest changed, but the file in good order."""
-    arrays, manifest = checkpoint._read(path)
+    arrays, manifest = read_arrays(path)
     change(manifest)
     path.write_bytes(safetensors.numpy.save(weights(arrays), {"cmcore": json.dumps(manifest)}))
 
@@ -48,6 +48,25 @@ def test_what_is_saved_is_loaded(tmp_path, recipe, architecture):
         assert replace(loaded, weights={}) == replace(model, weights={})
         assert loaded.weights.keys() == model.weights.keys()
         assert all(np.array_equal(loaded.weights[k], w) for k, w in model.weights.items())
+
+
+def test_a_recipe_is_written_as_ever():
+    """Files of before have the average's settings among the optimiser's, and so have those of today."""
+    optimizer = {
+        "algorithm": "adam",
+        "lr": 0.001,
+        "betas": [0.9, 0.999],
+        "eps": 1e-08,
+        "weight_decay": 0.0,
+        "warmup": 7,
+    }
+    optimizer |= {"decay": True, "clip": 0.0, "ema": 0.99, "ema_halflife": 0.0, "ema_power": 0.0, "ema_std": 0.1}
+    options = {"sigma_data": 0.3, "t_min": 0.002, "t_max": 80.0, "distance": "squared_l2", "weighting": "karras"}
+    options |= {"learned_weight": False, "optimizer": optimizer, "mean": -1.2, "std": 1.2, "label_dropout": 0.0}
+    text = json.dumps({"name": "edm", "options": options})
+    recipe = cm.recipes.get("edm", sigma_data=0.3, warmup=7, decay=True, ema=0.99, ema_std=0.1)
+    assert recipe_from_json(json.loads(text)) == recipe
+    assert json.dumps(recipe_to_json(recipe)) == text
 
 
 def test_every_truncation_is_a_sentence(saved):

@@ -14,8 +14,8 @@ from conftest import TRAINABLE
 from PIL import Image
 
 import cmcore as cm
+from cmcore.model import load_model
 from cmcore.run import cli
-from cmcore.run.checkpoint import load_model
 from cmcore.run.data import load
 from cmcore.run.folder import RunFolder
 
@@ -262,6 +262,12 @@ def test_help_version_and_backends(capsys):
     out = capsys.readouterr().out
     assert all(name in out for name in cm.names())
     assert cm.load("numpy").version() in out
+
+
+def test_a_missing_program_is_named_with_what_it_is_for(monkeypatch, capsys):
+    monkeypatch.setattr(type(cm.load("numpy")), "programs", {"no-such-tool": "to count", "python3": "to be there"})
+    assert run("backends") == 0
+    assert capsys.readouterr().out.splitlines()[-1].endswith("no-such-tool, to count: apt install no-such-tool")
 
 
 def test_a_missing_framework_is_named_with_what_to_type(monkeypatch, capsys):

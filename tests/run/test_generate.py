@@ -7,11 +7,9 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore import grids, metrics
+from cmcore.model import DataFacts, Model
 from cmcore.networks import ResidualMLP
 from cmcore.run import evaluate as evaluation
-from cmcore.run import generate as generation
-from cmcore.run.checkpoint import Model
-from cmcore.run.config import DataFacts
 from cmcore.run.evaluate import evaluate, search_times, to_table
 from cmcore.run.generate import Sampler, generate
 
@@ -49,9 +47,9 @@ def test_all_backends_make_the_same_samples(recipe, steps):
 
 
 def test_compiled_samples_are_the_same(trainable, monkeypatch):
-    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1000)
+    monkeypatch.setattr(type(trainable), "compile_from", 1000)
     eager = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
-    monkeypatch.setitem(generation.COMPILE_FROM, trainable.name, 1)
+    monkeypatch.setattr(type(trainable), "compile_from", 1)
     compiled = generate(make_model(), 12, steps=3, backend=trainable, batch=4)
     assert np.abs(compiled - eager).max() <= 1e-5
 

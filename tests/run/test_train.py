@@ -9,10 +9,11 @@ from conftest import TRAINABLE
 from toy import make_data
 
 import cmcore as cm
+from cmcore.model import load_model
 from cmcore.run import train as training
-from cmcore.run.checkpoint import load_model
-from cmcore.run.config import Config, fingerprint, make_plan, parse_options
+from cmcore.run.config import Config, parse_options
 from cmcore.run.folder import RunFolder
+from cmcore.run.plan import fingerprint, make_plan
 from cmcore.run.report import Progress
 from cmcore.run.train import train
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cmcore.run.files import atomic_write
+from cmcore._files import atomic_write
 
 
 def names(folder):
@@ -57,7 +57,7 @@ def test_killed_while_writing_leaves_the_old_file(tmp_path):
     path.write_bytes(b"old")
     program = """
         import os, signal, sys
-        from cmcore.run.files import atomic_write
+        from cmcore._files import atomic_write
         def write(file):
             file.write(b"x" * 1_000_000)
             file.flush()

@@ -1,0 +1,101 @@
+"""Files written whole or not at all, and among them arrays with a manifest, as safetensors: validated, never unpickled."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from cmcore.errors import Error
+
+FORMAT = 1
+"""The version of the layout of model and state files; files of a higher one are refused."""
+
+_KEY = "cmcore"
+
+
+def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
+    """Write a file so that ``path`` holds either what it held before or all of the new content, whenever we are killed.
+
+    ``content`` is bytes, or a function that writes to the open binary file it is given. The bytes go to a temporary
+    file in the same folder, are flushed to the disk and take the file's name in one step. If anything is raised on the
+    way the temporary file is removed; a kill can leave it behind, as a hidden file ending in ".tmp". The folder must
+    exist (`FileNotFoundError`).
+    """
+    # Through a link, so that the file it points to is replaced and not the link.
+    target = Path(path).resolve()
+    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            if callable(content):
+                content(file)
+            else:
+                file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        if target.exists():
+            temporary.chmod(target.stat().st_mode & 0o777)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    _sync_folder(target.parent)
+
+
+def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
+    """Write named arrays and a manifest of plain JSON data, atomically; `ValueError` if a number is not finite."""
+    # Here, for the mathematics is imported without it.
+    import safetensors.numpy
+
+    check_finite(arrays)
+    dense = {name: np.asarray(a, order="C") for name, a in arrays.items()}
+    # JSON of floats is exact: Python writes the shortest text that reads back as the same number.
+    described = json.dumps({"format": FORMAT, **manifest})
+    atomic_write(path, safetensors.numpy.save(dense, {_KEY: described}))
+
+
+def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """Return the arrays and the manifest that `write_arrays` wrote; `Error` says what is wrong with the file."""
+    import safetensors
+
+    if not path.is_file():
+        raise Error(f"There is no file {path}.")
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            manifest = json.loads((file.metadata() or {}).get(_KEY, "null"))
+            ours = isinstance(manifest, dict) and isinstance(manifest.get("format"), int)
+            if ours and manifest["format"] <= FORMAT:
+                return {name: np.array(file.get_tensor(name)) for name in file.keys()}, manifest
+    except (safetensors.SafetensorError, json.JSONDecodeError) as broken:
+        raise Error(
+            f"{path} cannot be read: it is truncated or damaged, or not a safetensors file ({str(broken).rstrip('.')})."
+        ) from broken
+    if not ours:
+        raise Error(f"{path} is a safetensors file without cmcore's manifest; only what cmcore wrote can be used.")
+    raise Error(
+        f"{path} has format version {manifest['format']}, newer than {FORMAT}, which this cmcore reads; "
+        "install a newer cmcore."
+    )
+
+
+def check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raise `ValueError` if an array of floats holds a number that is not finite."""
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"The array {name!r} holds numbers that are not finite.")
+
+
+def _sync_folder(folder: Path) -> None:
+    # The new name is on the disk only once the folder is; systems that cannot open folders (Windows) need no such step.
+    if not hasattr(os, "O_DIRECTORY"):
+        return
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,144 @@
+"""The trained model: averaged weights, the recipe and the network they belong to, and the facts of the data; on disk too."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmcore import networks, recipes
+from cmcore._files import check_finite, read_arrays, write_arrays
+from cmcore.ema import Average, Constant, Schedule
+from cmcore.errors import Error
+from cmcore.networks import Architecture
+from cmcore.optimization import Optimizer
+from cmcore.recipes import Recipe
+
+MODEL = "model.safetensors"
+"""The name of the model's file in a run folder."""
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What a model must know of the data it was trained on; ``shape`` is one sample's, ``fingerprint`` a digest."""
+
+    name: str
+    shape: tuple[int, ...]
+    images: bool = False
+    classes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
+        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
+
+
+@dataclass(frozen=True)
+class Model:
+    """Averaged weights and all that sampling with them needs. ``step`` of ``steps`` are done; ``about`` is for humans.
+
+    ``weights`` are host arrays in the architecture's layout.
+    """
+
+    recipe: Recipe
+    architecture: Architecture
+    weights: Mapping[str, np.ndarray]
+    data: DataFacts
+    step: int = 0
+    steps: int = 0
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+def save_model(model: Model, path: str | PathLike[str]) -> None:
+    """Write a model with its manifest, atomically; `ValueError` if a weight is not finite."""
+    manifest = {
+        "recipe": recipe_to_json(model.recipe),
+        "path": type(model.recipe.path).__name__.lower(),
+        "parametrization": model.recipe.form,
+        "sigma_data": model.recipe.sigma_data,
+        "network": networks.to_config(model.architecture),
+        "data": {**asdict(model.data), "range": [-1, 1]},
+        "ema": _described(model.recipe.average.schedule()),
+        "step": model.step,
+        "steps": model.steps,
+        "about": dict(model.about),
+    }
+    write_arrays(path, model.weights, manifest)
+
+
+def load_model(source: str | PathLike[str]) -> Model:
+    """Read a model from a run folder or a model file.
+
+    Whatever is wrong with it - missing, truncated, foreign, from a newer version, weights that do not fit the network -
+    is a `cmcore.Error` that says so.
+    """
+    path = Path(source)
+    if path.is_dir():
+        path = path / MODEL
+        if not path.is_file():
+            raise Error(f"{source} has no {MODEL}: it is not a run folder, or its training has not saved anything yet.")
+    elif not path.exists():
+        raise Error(
+            f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "
+            f"or the {MODEL} in it."
+        )
+    weights, manifest = read_arrays(path)
+    try:
+        facts = {f.name: manifest["data"][f.name] for f in fields(DataFacts)}
+        model = Model(
+            recipe_from_json(manifest["recipe"]),
+            networks.from_config(manifest["network"]),
+            weights,
+            DataFacts(**facts),
+            int(manifest["step"]),
+            int(manifest["steps"]),
+            manifest["about"],
+        )
+        recorded = (manifest["path"], manifest["parametrization"])
+        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.form):
+            raise ValueError("Its path or parametrisation is not the one this version gives its recipe.")
+        if model.architecture.shape != model.data.shape:
+            raise ValueError("Its network and its data have different shapes.")
+        networks.check_weights(model.architecture, weights)
+        check_finite(weights)
+    except KeyError as missing:
+        raise Error(f"The model {path} cannot be used: its manifest lacks {missing}.") from missing
+    except (ValueError, TypeError, AttributeError) as mismatch:
+        raise Error(f"The model {path} cannot be used: {mismatch}") from mismatch
+    return model
+
+
+def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
+    """Return a recipe and all its options as plain JSON data."""
+    options = asdict(recipe)
+    # In files, from before the average had settings of its own, these are among the optimiser's.
+    options["optimizer"] |= options.pop("average")
+    return {"name": recipe.name, "options": _plain(options)}
+
+
+def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
+    """Return the recipe that `recipe_to_json` described; unknown names and options are a `ValueError`."""
+    options = dict(settings["options"])
+    optimizer = dict(options.pop("optimizer"))
+    average = {f.name: optimizer.pop(f.name) for f in fields(Average) if f.name in optimizer}
+    optimizer["betas"] = tuple(optimizer["betas"])
+    recipe = recipes.get(settings["name"], **options)
+    return replace(recipe, optimizer=Optimizer(**optimizer), average=Average(**average))
+
+
+def _described(average: Schedule) -> dict[str, Any]:
+    if isinstance(average, Constant):
+        return {"kind": "exponential", "decay": average.rate}
+    return {"kind": type(average).__name__, **asdict(average)}  # type: ignore[call-overload]
+
+
+def _plain(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options with Python's own numbers in place of NumPy's, which JSON does not know."""
+    return {
+        name: _plain(value) if isinstance(value, dict) else value.item() if isinstance(value, np.generic) else value
+        for name, value in options.items()
+    }

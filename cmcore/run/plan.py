@@ -1,0 +1,157 @@
+"""What a run's settings amount to for the data at hand: the recipe with all its options, the network, the data's facts."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cmcore import networks, recipes
+from cmcore.errors import Error
+from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
+from cmcore.networks import Architecture
+from cmcore.recipes import Recipe
+from cmcore.run.config import Config, differing
+
+if TYPE_CHECKING:
+    from cmcore.run.data import Dataset
+
+CONV_FROM = 16
+"""Images whose shorter side has at least this many pixels get the convolutional network by default."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a configuration amounts to: the recipe with all its options, the network, the data."""
+
+    recipe: Recipe
+    architecture: Architecture
+    data: DataFacts
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the plan as plain JSON data; `plan_from_json` is its inverse."""
+        return {
+            "recipe": recipe_to_json(self.recipe),
+            "network": networks.to_config(self.architecture),
+            "data": asdict(self.data),
+        }
+
+
+def plan_from_json(settings: Mapping[str, Any]) -> Plan:
+    """Return the plan that `Plan.to_json` described; what does not fit is a `ValueError`."""
+    return Plan(
+        recipe_from_json(settings["recipe"]),
+        networks.from_config(settings["network"]),
+        DataFacts(**settings["data"]),
+    )
+
+
+def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init: Model | None = None) -> Plan:
+    """Return what a configuration amounts to for this data, this teacher and these initial weights.
+
+    The network is by default the initial weights' or the teacher's, else a perceptron for small or flat data and a
+    convolutional network for images. sigma_data is the teacher's or the initial weights', else measured from the data.
+    """
+    origin = init or teacher
+    options = dict(config.options)
+    options.setdefault("sigma_data", float(origin.recipe.sigma_data if origin else data.sigma_data))
+    recipe = recipes.get(config.recipe, **options)
+    facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
+    inherited = origin.architecture if origin else None
+    architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
+    _check_teacher(recipe, architecture, teacher)
+    if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
+        raise Error(
+            f"The recipe {recipe.name!r} goes on from its teacher's weights, so it takes no --init, and its network must be "
+            "the teacher's: leave out --network, --width and --blocks."
+        )
+    if init and init.recipe.family != recipe.family:
+        could = (init.recipe.family, recipe.family) == ("edm", "trigflow")
+        unless = " unless --set network=edm is given" if could else ""
+        raise Error(
+            f"The initial weights are of a network of the kind {init.recipe.family!r}, trained with the recipe "
+            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}{unless}."
+        )
+    if init and not continues(init.architecture, architecture):
+        raise Error(
+            "The initial weights belong to another network than the one asked for: "
+            + differing(networks.to_config(init.architecture), networks.to_config(architecture))
+        )
+    return Plan(recipe, architecture, facts)
+
+
+def continues(origin: Architecture, architecture: Architecture) -> bool:
+    """Tell whether the weights of one network start the other: the same but for what a recipe adds to it, or a weight it drops."""
+    if type(origin) is not type(architecture):
+        return False
+    added = origin.with_options(architecture.two_times, architecture.log_weight)
+    return added == architecture and origin.two_times <= architecture.two_times
+
+
+def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
+    """Return the names of the classes to condition on: none unless asked for; an `Error` if the data has none."""
+    if not config.classes:
+        return ()
+    if data.labels is None or not data.classes:
+        raise Error(f"The data {data.name!r} has no classes, so a run on it cannot be class-conditional.")
+    return tuple(str(c) for c in data.classes)
+
+
+def fingerprint(data: Dataset) -> str:
+    """Return a digest of the training data, by which a resumed run knows that it goes on with the same."""
+    digest = hashlib.sha256()
+    for array in (data.x, data.labels):
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()[:16]
+
+
+def _architecture(config: Config, facts: DataFacts, inherited: Architecture | None) -> Architecture:
+    if inherited and config.network in (None, networks.to_config(inherited)["kind"]):
+        if inherited.shape != facts.shape:
+            raise Error(
+                f"The teacher's or initial network is for data of shape {inherited.shape}; this data has {facts.shape}."
+            )
+        return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
+    kind = config.network or ("conv" if facts.images and min(facts.shape[1:]) >= CONV_FROM else "mlp")
+    network = networks.get(kind)
+    return network(shape=facts.shape, **_sizes(network, config, facts))  # type: ignore[call-arg]
+
+
+def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dict[str, Any]:
+    """The settings that the data and the command line decide; `Error` if the network has no such setting."""
+    asked = {"width": config.width, "blocks": config.blocks, "classes": len(facts.classes)}
+    known = {f.name for f in fields(network)}  # type: ignore[arg-type]
+    if lacking := [name for name, value in asked.items() if value and name not in known]:
+        raise Error(f"The network {network.kind!r} has no setting {lacking[0]!r}.")
+    return {name: value for name, value in asked.items() if value is not None and name in known}
+
+
+def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+    known = " or ".join(repr(name) for name in recipe.teachers)
+    if teacher is None:
+        if recipe.needs_teacher:
+            raise Error(f"The recipe {recipe.name!r} needs --teacher: a run trained with the recipe {known}.")
+        return
+    if not recipe.needs_teacher:
+        raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
+    if teacher.recipe.name not in recipe.teachers:
+        raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
+    theirs, ours = teacher.architecture, architecture
+    if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
+        raise Error(
+            f"The teacher is for data of shape {theirs.shape} with {theirs.classes} classes; "
+            f"this run is for shape {ours.shape} with {ours.classes}."
+        )
+    guided = architecture.classes and getattr(recipe, "guidance", 1.0) != 1.0
+    if guided and not getattr(teacher.recipe, "label_dropout", 0.0):
+        raise Error(
+            "Guidance asks the teacher for its answer without a class, and this one was never trained without one; "
+            "train it with --set label_dropout=0.1."
+        )
+    there, here = teacher.recipe.sigma_data, recipe.sigma_data
+    if there != here:
+        raise Error(f"The teacher's sigma_data is {there}; a student cannot have another, {here}.")
