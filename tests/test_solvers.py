@@ -256,6 +256,7 @@ def test_a_path_is_followed_in_points_of_its_own(path):
     points = solvers.trajectory(solvers.heun, law.denoiser, x, times, path)
     end = solvers.solve(solvers.heun, law.denoiser, x, times, lambda i, y: seen.append((i, y)), path)
     assert points[0] is x
+    np.testing.assert_array_equal(points[1], solvers.solve(solvers.heun, law.denoiser, x, times[:2], path=path))
     assert [i for i, _ in seen] == [0, 1]
     for point, (_, other) in zip(points[1:], seen, strict=True):
         np.testing.assert_array_equal(point, other)

@@ -42,11 +42,14 @@ def every_formula(x0, z, tau, n):
         out.append(distance(x0, z))
     out.append(cm.sampling.multistep(ConsistencyFunction(net, Boundary()), z, (80.0, 0.8), lambda i: x0))
     out.append(cm.sampling.gamma(lambda x, t, s: (0.9 * s / t) * x, z, (80.0, 0.8, 0.1), lambda i: x0, 0.5))
-    for path in elsewhere:
+    for path in (cm.paths.Linear(), cm.paths.VP()):
         f = ConsistencyFunction(net, Prediction(path, "velocity"))
         out += [losses.denoising(f, x0, z, tau, path=path), losses.consistency(f, f, x0, z, tau, 0.5 * tau, path=path)]
         out += [losses.consistency(f, f, x0, z, tau, 0.5 * tau, denoiser=denoiser, path=path)]
-        out += [solvers.solve(method, denoiser, x0, (0.9, 0.5, 0.1), path=path) for method in (steps[1], *methods)]
+        out += [
+            solvers.solve(method, denoiser, x0, (0.9, 0.5, 0.1), path=path)
+            for method in (steps[1], methods[0], methods[2])
+        ]
         out.append(cm.sampling.multistep(f, z, (0.9, 0.5), lambda i: x0, path=path))
         out.append(
             cm.sampling.gamma(lambda x, t, s: (0.9 * s / t) * x, z, (0.9, 0.5, 0.1), lambda i: x0, 0.5, path=path)
