@@ -1,6 +1,7 @@
 """Does each method, trained, reach the answer that is known? On a Gaussian and on a mixture of two, one dimension each.
 
     python benchmarks/recovery.py [--backend jax] [--recipe cd ect ...] [--law gaussian mixture] [--steps 4000] [--seed 0]
+    python benchmarks/recovery.py --recipe cd --teacher edm vp linear      # the exact score in other shapes
 
 Each recipe trains a small network from nothing, with the exact score as the teacher where it takes one, and is asked for one
 step from t_max. Printed are the root-mean-square error to the exact map and, for the mixture .8 N(-1, .1^2) + .2 N(1, .1^2),
@@ -15,6 +16,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
+from itertools import product
 from statistics import NormalDist
 from typing import Any
 
@@ -22,8 +24,8 @@ import numpy as np
 
 import cmcore as cm
 from cmcore.backend import Array, Backend
-from cmcore.oracles import Gaussian, Mixture, Oracle
-from cmcore.recipes import Recipe
+from cmcore.oracles import Along, Gaussian, Mixture, Oracle
+from cmcore.recipes import Distils, Recipe
 
 POINTS = 2048
 LAWS: dict[str, Oracle] = {"gaussian": Gaussian(0.2, 0.5), "mixture": Mixture([0.8, 0.2], [-1.0, 1.0], 0.1)}
@@ -72,6 +74,14 @@ ORIGINS = {"tcm": "ect", "pd": "edm"}
 """The recipes that start from another's network, which is their teacher."""
 
 
+TEACHERS: dict[str, dict[str, Any]] = {
+    "edm": {},
+    "vp": {"teacher_predicts": "noise", "teacher_path": "vp", "teacher_time_scale": 999.0},
+    "linear": {"teacher_predicts": "velocity", "teacher_path": "linear"},
+}
+"""The kinds of teachers that are public: EDM's, DDPM's predictors of the noise, flow matching's of the velocity."""
+
+
 @dataclass(frozen=True)
 class Size:
     """How large a run is: its length, the batch, the network, and the learning rate it starts from."""
@@ -99,6 +109,30 @@ class ExactTeacher:
         return (self.law.denoiser(x, t) - c.c_skip[:, None] * x) / c.c_out[:, None]
 
 
+@dataclass(frozen=True, eq=False)
+class PredictingTeacher:
+    """The network that predicts the noise or the velocity of a law on a path."""
+
+    law: Oracle
+    path: cm.paths.Path
+    quantity: str
+    time_scale: float
+
+    def __call__(self, x: Array, c_noise: Array) -> Array:
+        """Return the noise or the velocity at x, a point of the path."""
+        t = c_noise / self.time_scale
+        convert = {"noise": self.path.noise, "velocity": self.path.velocity}[self.quantity]
+        return convert(x, t, Along(self.law, self.path).denoiser(x, t))
+
+
+def exact_teacher(recipe: Recipe, law: Oracle) -> ExactTeacher | PredictingTeacher:
+    """Return the network of the kind that the recipe takes for a teacher, with the law's own score."""
+    if not isinstance(recipe, Distils) or recipe.teacher_predicts == "edm":
+        return ExactTeacher(law, recipe.sigma_data)
+    path = cm.recipes.PATHS[recipe.teacher_path]
+    return PredictingTeacher(law, path, recipe.teacher_predicts, recipe.teacher_time_scale)
+
+
 def draw(law: Oracle, seed: int, batch: int) -> Iterator[np.ndarray]:
     """Yield batches of data, (batch, 1) float32, stratified: each has its components' shares to within one sample."""
     rng = np.random.default_rng(seed)
@@ -122,7 +156,7 @@ def train(
         two_times=recipe.two_times,
         log_weight=recipe.learned_weight,
     )
-    teacher, weights = ExactTeacher(LAWS[law], recipe.sigma_data), None
+    teacher, weights = exact_teacher(recipe, LAWS[law]), None
     if origin := ORIGINS.get(name):
         teacher = train(backend, origin, law, size, as_published, seed)[1]
         weights = backend.weights(teacher)
@@ -163,10 +197,10 @@ def options(name: str, law: str, size: Size, as_published: bool = False) -> dict
 
 
 def recover(
-    backend: Backend, name: str, law: str, size: Size, as_published: bool = False, seed: int = 0
+    backend: Backend, name: str, law: str, size: Size, as_published: bool = False, seed: int = 0, **changed: Any
 ) -> tuple[float, float]:
     """Return the root-mean-square error of the one-step map and the share of samples above 0."""
-    recipe, net = train(backend, name, law, size, as_published, seed)
+    recipe, net = train(backend, name, law, size, as_published, seed, **changed)
     z, x = one_step(backend, recipe, net)
     return float(np.sqrt(np.mean((x - exact(recipe, LAWS[law], z)) ** 2))), float(np.mean(x > 0))
 
@@ -176,6 +210,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--backend", default=None)
     parser.add_argument("--recipe", nargs="*", default=list(cm.recipes.names()))
+    parser.add_argument("--teacher", nargs="*", choices=TEACHERS, default=["edm"], help="for recipes that distil")
     parser.add_argument("--law", nargs="*", default=list(LAWS))
     for field in fields(Size):
         parser.add_argument(f"--{field.name}", type=type(field.default), default=field.default)
@@ -184,11 +219,12 @@ def main() -> None:
     args = parser.parse_args()
     backend, size = cm.use(args.backend), Size(**{field.name: getattr(args, field.name) for field in fields(Size)})
     print("| recipe | law | RMS error | share above 0 | seconds |\n|---|---|---|---|---|")
-    for name in args.recipe:
+    for name, teacher in product(args.recipe, args.teacher):
         for law in args.law:
             start = time.perf_counter()
-            error, share = recover(backend, name, law, size, args.as_published, args.seed)
-            print(f"| {name} | {law} | {error:.4f} | {share:.3f} | {time.perf_counter() - start:.0f} |", flush=True)
+            error, share = recover(backend, name, law, size, args.as_published, args.seed, **TEACHERS[teacher])
+            title = name if teacher == "edm" else f"{name}, teacher {teacher}"
+            print(f"| {title} | {law} | {error:.4f} | {share:.3f} | {time.perf_counter() - start:.0f} |", flush=True)
 
 
 if __name__ == "__main__":

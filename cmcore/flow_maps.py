@@ -9,7 +9,7 @@ and what a map or a velocity returns in another shape than x's, is a `ValueError
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -93,12 +93,14 @@ def semigroup(flow_map: FlowMap, x: Array, t: Time, u: Time, s: Time) -> Array:
     return _end(flow_map, _end(flow_map, x, t, u), u, s) - _end(flow_map, x, t, s)
 
 
-def average_velocity_by(flow_map: AverageVelocity, x: Array, times: TimePair, split: Array, **cond: Any) -> Array:
+def average_velocity_by(
+    flow_map: AverageVelocity, x: Array, times: TimePair, split: Array, cond: Mapping[str, Array] | None = None
+) -> Array:
     """Return the mean velocity of the way from t to s by the point that divides it in the ratio ``split``, (B,).
 
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
-    middle = times.t - split * times.gap
+    middle, cond = times.t - split * times.gap, cond or {}
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first
     second = flow_map.velocity(x_middle, middle, times.r, **cond)

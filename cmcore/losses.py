@@ -1,33 +1,39 @@
 """The losses, per sample: (B,). Noise and times are arguments; nothing here draws a random number or stops at a mean.
 
 x0 and z are (B, ...) of one shape and dtype; times are numbers, arrays () or arrays (B,), in the units of the path
-``x_t = x_0 + t z``. ``cond`` is passed on to the networks. Networks with dropout must be given the same mask in both
+``x_t = a(t) x_0 + b(t) noise_std z``, by default `VE`. ``cond`` is passed on to the networks by argument name. Networks with dropout must be given the same mask in both
 evaluations by way of ``cond``: unshared masks put variance of order 1 into a difference that should be small.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
 
 from cmcore._arrays import Time
 from cmcore.backend import Array, stop_gradient
 from cmcore.distances import Distance, squared_l2
-from cmcore.paths import VE, Denoiser
-from cmcore.solvers import Step, heun
+from cmcore.paths import VE, Denoiser, Path
+from cmcore.solvers import Step, heun, solve
 
 ConsistencyFn = Callable[..., Array]
 """``f(x, t, **cond)``, shaped like x, with ``f(x, t_min) = x``: `cmcore.ConsistencyFunction` or any other callable."""
 
 
 def denoising(
-    denoiser: ConsistencyFn, x0: Array, z: Array, t: Time, distance: Distance = squared_l2, **cond: Any
+    denoiser: ConsistencyFn,
+    x0: Array,
+    z: Array,
+    t: Time,
+    distance: Distance = squared_l2,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
 ) -> Array:
-    """Return ``d(D(x_0 + t z, t), x_0)``, (B,): the teacher's loss, whose minimiser for squared l2 is E[x_0 | x_t].
+    """Return ``d(D(x_t, t), x_0)``, (B,): the teacher's loss, whose minimiser for squared l2 is E[x_0 | x_t].
 
     With the weight `cmcore.weightings.Karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
     """
-    return distance(denoiser(VE().perturb(x0, z, t), t, **cond), x0)
+    return distance(denoiser(_noisy(path, x0, z, t), t, **(cond or {})), x0)
 
 
 def consistency(
@@ -41,22 +47,27 @@ def consistency(
     denoiser: Denoiser | None = None,
     step: Step = heun,
     distance: Distance = squared_l2,
-    **cond: Any,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
 ) -> Array:
-    """Return ``d(f(x_t, t), stopgrad f_target(x_r, r))``, (B,), with ``x_t = x_0 + t z`` and r < t.
+    """Return ``d(f(x_t, t), stopgrad f_target(x_r, r))``, (B,), at two points of a path, r < t.
 
-    - Distillation (CD), with a teacher ``denoiser(x, t)``: x_r is where one ``step`` of its ODE leads from x_t
-      (Song et al. 2023, algorithm 2).
-    - Training (CT), without one: ``x_r = x_0 + r z`` with the same z, which is an Euler step with the unbiased score
-      estimate ``-(x_t - x_0) / t^2`` (algorithm 3).
+    - Distillation (CD), with a teacher ``denoiser(x, t)`` of this path: x_r is where one ``step`` of its ODE leads from
+      x_t (Song et al. 2023, algorithm 2); a(t) must not be 0.
+    - Training (CT), without one: x_r has the same x_0 and z, which is an Euler step with the unbiased score estimate,
+      on `VE` ``-(x_t - x_0) / t^2`` (algorithm 3).
 
     ``f_target`` is f itself (no target network) or f with averaged weights; no gradient reaches it either way.
     """
-    path = VE()
-    x_t = path.perturb(x0, z, t)
+    x_t, cond = _noisy(path, x0, z, t), cond or {}
     if isinstance(t, (int, float)) and isinstance(r, (int, float)) and r > t:
         raise ValueError(f"The pair of times must satisfy r <= t, got t = {t} and r = {r}.")
-    x_r = path.perturb(x0, z, r) if denoiser is None else stop_gradient(step(denoiser, x_t, t, r))
+    x_r = _noisy(path, x0, z, r) if denoiser is None else stop_gradient(solve(step, denoiser, x_t, (t, r), path=path))
     # The target comes first: it is done with its memory before f keeps what the backward pass needs.
     goal = stop_gradient(f_target(x_r, r, **cond))
     return distance(f(x_t, t, **cond), goal)
+
+
+def _noisy(path: Path, x0: Array, z: Array, t: Time) -> Array:
+    """The path's point at time t for standard normal z."""
+    return path.perturb(x0, z if path.noise_std == 1.0 else path.noise_std * z, t)

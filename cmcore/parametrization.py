@@ -7,11 +7,13 @@ consistency function needs no loss for its boundary condition.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from cmcore._arrays import Time, as_times, check_output, check_real, check_state, per_sample
 from cmcore.backend import Array, Network, namespace
+from cmcore.paths import Path
 
 
 class Scalings(NamedTuple):
@@ -104,6 +106,43 @@ class TrigFlow:
 
     def _edm_time(self, t: Array) -> Array:
         return _quarter_log(self.sigma_data * namespace(t).tan(t))
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """A network that predicts the noise, the velocity or the data themselves on a path, as the path's denoiser::
+
+        noise     D = (x - b F(x, c_noise)) / a
+        velocity  D = (b F(x, c_noise) - b' x) / (a' b - b' a)
+        denoiser  D = F(x, c_noise)
+
+    with ``c_noise = time_scale t``; these are the conversions of `cmcore.paths.Path`. DDPM's noise predictors are on
+    `cmcore.paths.VP`, with a ``time_scale`` of 999 or 1000 where they count steps; flow matching's velocity predictors
+    on `cmcore.paths.Linear`, where t = 1 is noise. a(t) must not be 0 for noise, nor t for a velocity on VP.
+    """
+
+    path: Path
+    quantity: Literal["noise", "velocity", "denoiser"] = "noise"
+    time_scale: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.quantity not in ("noise", "velocity", "denoiser"):
+            raise ValueError(f'The quantity must be "noise", "velocity" or "denoiser", got {self.quantity!r}.')
+        if not 0 < self.time_scale < math.inf:
+            raise ValueError(f"time_scale must be positive and finite, got {self.time_scale}.")
+
+    def scalings(self, t: Array) -> Scalings:
+        """Return the factors at times t, each shaped like t."""
+        one = check_real(t, "t").ones_like(t)
+        a, b = self.path.a(t), self.path.b(t)
+        if self.quantity == "noise":
+            c_skip, c_out = 1.0 / a, -b / a
+        elif self.quantity == "velocity":
+            da, db = self.path.da(t), self.path.db(t)
+            c_skip, c_out = -db / (da * b - db * a), b / (da * b - db * a)
+        else:
+            c_skip, c_out = 0.0 * one, one
+        return Scalings(c_skip, c_out, one, self.time_scale * t)
 
 
 @dataclass(frozen=True)

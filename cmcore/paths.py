@@ -14,8 +14,12 @@ Times are an array (B,), an array () or a number; the state x is (B, ...); resul
 
 from __future__ import annotations
 
+import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
 
 from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
 from cmcore.backend import Array, namespace
@@ -24,34 +28,60 @@ Denoiser = Callable[..., Array]
 """``denoiser(x, t) -> E[x_0 | x_t = x]``, shaped like x; t is (B,)."""
 
 
-class Path:
-    """The conversions, in terms of a, b, their derivatives and the standard deviation of the noise."""
+_QUARTER_TURN = math.pi / 2
+_NUMBERS = SimpleNamespace(
+    **{name: getattr(math, name) for name in ("atan", "cos", "exp", "expm1", "log1p", "sin", "sqrt")},
+    ones_like=lambda t: 1.0,
+    zeros_like=lambda t: 0.0,
+)
+
+
+def functions(t: Array | float) -> Any:
+    """Return the namespace of an array, or for a Python number what a path needs of one: compilers see a constant there."""
+    return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
+
+
+class Path(ABC):
+    """The conversions, in terms of a, b, their derivatives and the standard deviation of the noise.
+
+    A path of your own supplies the five methods, for arrays and, but for the derivatives, Python numbers (`functions`).
+    """
 
     noise_std: float = 1.0
+    end: float = math.inf
+    """The last time, that of the most noise."""
 
+    @abstractmethod
     def a(self, t: Array) -> Array:
         """Return the factor of the data at time t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def b(self, t: Array) -> Array:
         """Return the factor of the noise at time t."""
-        raise NotImplementedError
 
+    @abstractmethod
     def da(self, t: Array) -> Array:
         """Return the derivative of `a`."""
-        raise NotImplementedError
 
+    @abstractmethod
     def db(self, t: Array) -> Array:
         """Return the derivative of `b`."""
-        raise NotImplementedError
+
+    @abstractmethod
+    def time(self, sigma: Array) -> Array:
+        """Return the time at which the noise-to-signal ratio is sigma; the inverse of `sigma`."""
 
     def sigma(self, t: Array) -> Array:
         """Return the noise-to-signal ratio ``b(t) noise_std / a(t)``: the time of the same point on `VE`."""
         return self.b(t) * self.noise_std / self.a(t)
 
-    def time(self, sigma: Array) -> Array:
-        """Return the time at which the noise-to-signal ratio is sigma; the inverse of `sigma`."""
-        raise NotImplementedError
+    def transition(self, s: Array, t: Array) -> tuple[Array, Array]:
+        """Return c and std, shaped like the times: ``c x_s + std z``, z standard normal, has the law at t where x_s has that at s.
+
+        The forward process from s to t > s: ``c = a(t) / a(s)``, ``std = noise_std sqrt(b(t)^2 - (c b(s))^2)``.
+        """
+        c = self.a(t) / self.a(s)
+        return c, self.noise_std * functions(t).sqrt(self.b(t) ** 2 - (c * self.b(s)) ** 2)
 
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
@@ -110,7 +140,7 @@ class VE(Path):
 
     def a(self, t: Array) -> Array:
         """Return 1."""
-        return namespace(t).ones_like(t)
+        return functions(t).ones_like(t)
 
     def b(self, t: Array) -> Array:
         """Return t."""
@@ -118,11 +148,11 @@ class VE(Path):
 
     def da(self, t: Array) -> Array:
         """Return 0."""
-        return namespace(t).zeros_like(t)
+        return functions(t).zeros_like(t)
 
     def db(self, t: Array) -> Array:
         """Return 1."""
-        return namespace(t).ones_like(t)
+        return functions(t).ones_like(t)
 
     def time(self, sigma: Array) -> Array:
         """Return sigma."""
@@ -143,6 +173,8 @@ class TrigFlow(Path):
 
     sigma_data: float = 0.5
 
+    end = math.pi / 2
+
     @property
     def noise_std(self) -> float:  # type: ignore[override]
         """The standard deviation of z, which is the data's."""
@@ -150,28 +182,30 @@ class TrigFlow(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``arctan(sigma / sigma_data)``."""
-        return namespace(sigma).atan(sigma / self.sigma_data)
+        return functions(sigma).atan(sigma / self.sigma_data)
 
     def a(self, t: Array) -> Array:
         """Return cos t."""
-        return namespace(t).cos(t)
+        return functions(t).cos(t)
 
     def b(self, t: Array) -> Array:
         """Return sin t."""
-        return namespace(t).sin(t)
+        return functions(t).sin(t)
 
     def da(self, t: Array) -> Array:
         """Return -sin t."""
-        return -namespace(t).sin(t)
+        return -functions(t).sin(t)
 
     def db(self, t: Array) -> Array:
         """Return cos t."""
-        return namespace(t).cos(t)
+        return functions(t).cos(t)
 
 
 @dataclass(frozen=True)
 class Linear(Path):
     """``x_t = (1 - t) x_0 + t z``, t in [0, 1]: flow matching's and MeanFlow's straight path."""
+
+    end = 1.0
 
     def time(self, sigma: Array) -> Array:
         """Return ``sigma / (1 + sigma)``."""
@@ -187,11 +221,83 @@ class Linear(Path):
 
     def da(self, t: Array) -> Array:
         """Return -1."""
-        return -namespace(t).ones_like(t)
+        return -functions(t).ones_like(t)
 
     def db(self, t: Array) -> Array:
         """Return 1."""
-        return namespace(t).ones_like(t)
+        return functions(t).ones_like(t)
+
+
+@dataclass(frozen=True)
+class VP(Path):
+    """Variance preserving, t in (0, 1]: ``a = exp(-t^2 (beta_max - beta_min) / 4 - t beta_min / 2)``, ``b = sqrt(1 - a^2)``.
+
+    The path of DDPM in continuous time (Song et al. 2021, appendix C); at t = 1 a share a = 0.0066 of the data is left.
+    """
+
+    beta_min: float = 0.1
+    beta_max: float = 20.0
+
+    end = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.beta_min <= self.beta_max < math.inf:
+            raise ValueError(
+                f"The betas must be positive, finite and in order, got beta_min = {self.beta_min}, beta_max = {self.beta_max}."
+            )
+
+    def time(self, sigma: Array) -> Array:
+        """Return the t whose ``-2 ln a(t)`` is ``ln(1 + sigma^2)``."""
+        xp = functions(sigma)
+        log = xp.log1p(sigma**2)
+        return 2.0 * log / (self.beta_min + xp.sqrt(self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * log))
+
+    def a(self, t: Array) -> Array:
+        """Return ``exp(-t^2 (beta_max - beta_min) / 4 - t beta_min / 2)``."""
+        return functions(t).exp(self._log_a(t))
+
+    def b(self, t: Array) -> Array:
+        """Return ``sqrt(1 - a^2)``, exact to rounding at small t too."""
+        xp = functions(t)
+        return xp.sqrt(-xp.expm1(2.0 * self._log_a(t)))
+
+    def da(self, t: Array) -> Array:
+        """Return ``-beta(t) a / 2`` with beta linear in t."""
+        return -0.5 * (self.beta_min + (self.beta_max - self.beta_min) * t) * self.a(t)
+
+    def db(self, t: Array) -> Array:
+        """Return ``-a a' / b``, infinite at t = 0."""
+        return -self.a(t) * self.da(t) / self.b(t)
+
+    def _log_a(self, t: Array) -> Array:
+        return -0.25 * (self.beta_max - self.beta_min) * t**2 - 0.5 * self.beta_min * t
+
+
+@dataclass(frozen=True)
+class Cosine(Path):
+    """``x_t = cos(pi t / 2) x_0 + sin(pi t / 2) z``, t in [0, 1] (Nichol & Dhariwal 2021, without their offset)."""
+
+    end = 1.0
+
+    def time(self, sigma: Array) -> Array:
+        """Return ``2 arctan(sigma) / pi``."""
+        return functions(sigma).atan(sigma) / _QUARTER_TURN
+
+    def a(self, t: Array) -> Array:
+        """Return cos(pi t / 2)."""
+        return functions(t).cos(_QUARTER_TURN * t)
+
+    def b(self, t: Array) -> Array:
+        """Return sin(pi t / 2)."""
+        return functions(t).sin(_QUARTER_TURN * t)
+
+    def da(self, t: Array) -> Array:
+        """Return ``-pi / 2 sin(pi t / 2)``."""
+        return -_QUARTER_TURN * self.b(t)
+
+    def db(self, t: Array) -> Array:
+        """Return ``pi / 2 cos(pi t / 2)``."""
+        return _QUARTER_TURN * self.a(t)
 
 
 def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Array]:

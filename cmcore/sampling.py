@@ -1,14 +1,15 @@
 """Generating: consistency sampling, flow-map sampling, and noise that depends only on the seed and the image.
 
-Times are in the units of the path ``x_t = x_0 + t z`` unless another path is given; x is (B, ...).
+Times are in the units of the path, by default `VE`, ``x_t = x_0 + t z``; x is (B, ...) and z standard normal. A sampler starts
+from the path's noise alone, ``b(t_max) noise_std z``: where a(t_max) is not 0, as on `VE` and `cmcore.paths.VP`, the share of the
+data that x holds at t_max is left out. ``cond`` is what the network is conditioned on, by argument name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 
@@ -22,12 +23,19 @@ from cmcore.paths import VE, Path
 from cmcore.solvers import Noise as Noise
 
 
-def onestep(f: ConsistencyFn, z: Array, t_max: float = T_MAX, **cond: Any) -> Array:
-    """Return ``f(t_max z, t_max)``: one network evaluation turns standard normal z into samples."""
+def onestep(
+    f: ConsistencyFn,
+    z: Array,
+    t_max: float = T_MAX,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
+) -> Array:
+    """Return ``f(b(t_max) noise_std z, t_max)``: one network evaluation turns standard normal z into samples."""
     check_state(z, "z")
     if not 0 < t_max < math.inf:
         raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
-    return check_output(f(float(t_max) * z, float(t_max), **cond), z, "The consistency function")
+    return check_output(f(_start(path, z, t_max), float(t_max), **(cond or {})), z, "The consistency function")
 
 
 def multistep(
@@ -37,23 +45,23 @@ def multistep(
     noise: Noise,
     t_min: float = T_MIN,
     callback: Callable[[int, Array], None] | None = None,
-    **cond: Any,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
 ) -> Array:
     """Return samples after ``len(times)`` network evaluations (Song et al. 2023, algorithm 1).
 
-    ``times`` decrease from t_max; ``times=(80.0,)`` is one step. Between evaluations noise of standard deviation
-    ``sqrt(t^2 - t_min^2)`` takes the samples back to time t (not t: f's output has the law at t_min, not at 0).
-    ``callback(i, x)`` is called after evaluation i.
+    ``times`` decrease from t_max; ``times=(80.0,)`` is one step. Between evaluations noise takes the samples back to time t
+    by the path's `transition` from t_min, on `VE` noise of standard deviation ``sqrt(t^2 - t_min^2)`` (not t: f's output has
+    the law at t_min, not at 0). ``callback(i, x)`` is called after evaluation i.
     """
     check_state(z, "z")
     times = _decreasing(times, t_min)
-    x = onestep(f, z, times[0], **cond)
+    x = onestep(f, z, times[0], path=path, cond=cond)
     if callback is not None:
         callback(0, x)
     for i, t in enumerate(times[1:]):
-        fresh = noise(i)
-        check_same(x, fresh, "The samples and the noise")
-        x = check_output(f(x + math.sqrt(t**2 - t_min**2) * fresh, t, **cond), x, "The consistency function")
+        x = check_output(f(_back(path, x, t_min, t, noise(i)), t, **(cond or {})), x, "The consistency function")
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -63,9 +71,10 @@ def flow_map(
     flow_map: FlowMap,
     z: Array,
     times: Sequence[float],
-    path: Path | None = None,
+    path: Path = VE(),
     callback: Callable[[int, Array], None] | None = None,
-    **cond: Any,
+    *,
+    cond: Mapping[str, Array] | None = None,
 ) -> Array:
     """Return samples at the last of the times: one jump, and network evaluation, from each time to the next.
 
@@ -74,10 +83,9 @@ def flow_map(
     """
     check_state(z, "z")
     times = _way(times)
-    path = path or VE()
-    x = per_sample(path.b(as_times(times[0], z)) * path.noise_std, z) * z
+    x = _noise(path, z, times[0])
     for i, (t, s) in enumerate(pairwise(times)):
-        x = check_output(flow_map(x, t, s, **cond), x, "The flow map")
+        x = check_output(flow_map(x, t, s, **(cond or {})), x, "The flow map")
         if callback is not None:
             callback(i, x)
     return x
@@ -91,14 +99,16 @@ def gamma(
     gamma: float = 0.0,
     t_min: float = T_MIN,
     callback: Callable[[int, Array], None] | None = None,
-    **cond: Any,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
 ) -> Array:
     """Return samples at the last of the times by CTM's gamma-sampling (Kim et al. 2024, algorithm 3).
 
-    A jump towards time t' ends below it, at ``s = t_min + sqrt(1 - gamma^2) (t' - t_min)``; noise of standard deviation
-    ``sqrt(t'^2 - s^2)`` takes the samples back up. The last jump goes all the way. With gamma = 0 no noise is drawn and this is
-    the function `flow_map`; with gamma = 1, and t_min for the last time, it is `multistep`. ``callback(i, x)`` is called after
-    jump i, its noise included.
+    A jump towards time t' ends below it, at ``s = t_min + sqrt(1 - gamma^2) (t' - t_min)``; noise, on `VE` of standard deviation
+    ``sqrt(t'^2 - s^2)``, takes the samples back up. On another path this s is one of noise-to-signal ratios. The last jump goes
+    all the way. With gamma = 0 no noise is drawn and this is the function `flow_map`; with gamma = 1, and t_min for the last
+    time, it is `multistep`. ``callback(i, x)`` is called after jump i, its noise included.
     """
     check_state(z, "z")
     times = _way(times)
@@ -106,18 +116,43 @@ def gamma(
         raise ValueError(f"gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}.")
     if times[-1] < t_min:
         raise ValueError(f"The last of the sampling times must be at least t_min = {t_min}, got {times[-1]}.")
-    x = times[0] * z
+    x = _start(path, z, times[0])
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
-        s = after if i == last else after - (1 - math.sqrt(1 - gamma**2)) * (after - t_min)
-        x = check_output(flow_map(x, t, s, **cond), x, "The flow map")
+        s = after if i == last else _below(path, after, t_min, gamma)
+        x = check_output(flow_map(x, t, s, **(cond or {})), x, "The flow map")
         if s < after:
-            fresh = noise(i)
-            check_same(x, fresh, "The samples and the noise")
-            x = x + math.sqrt(after**2 - s**2) * fresh
+            x = _back(path, x, s, after, noise(i))
         if callback is not None:
             callback(i, x)
     return x
+
+
+def _start(path: Path, z: Array, t: float) -> Array:
+    """The path's noise at the first time."""
+    return float(t) * z if path == VE() else _noise(path, z, t)
+
+
+def _noise(path: Path, z: Array, t: float) -> Array:
+    if not t <= path.end:
+        raise ValueError(f"Times on the path {type(path).__name__} are at most {path.end}, got {t} to start from.")
+    return per_sample(path.b(as_times(t, z)) * path.noise_std, z) * z
+
+
+def _back(path: Path, x: Array, s: float, t: float, fresh: Array) -> Array:
+    """The samples taken from the law at s to that at t > s by fresh noise."""
+    check_same(x, fresh, "The samples and the noise")
+    c, std = path.transition(s, t)
+    return (x if c == 1.0 else c * x) + std * fresh
+
+
+def _below(path: Path, t: float, t_min: float, gamma: float) -> float:
+    """The time at which a jump of gamma-sampling ends."""
+    if gamma == 0:
+        return t
+    sigma = path.sigma(t)
+    below: float = path.time(sigma - (1 - math.sqrt(1 - gamma**2)) * (sigma - path.sigma(t_min)))
+    return below
 
 
 def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: int = 0) -> np.ndarray:

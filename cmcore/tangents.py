@@ -8,7 +8,7 @@ is a consistency function.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cmcore._arrays import Time, as_own_times, check_output, check_same, check_state, per_sample, sum_samples
 from cmcore.backend import Array, Network, jvp, stop_gradient
@@ -58,7 +58,7 @@ def trigflow_tangent(
     sigma_data: float,
     warmup: Array | float = 1.0,
     differentiate: Derivative = exact,
-    **cond: Array,
+    cond: Mapping[str, Array] | None = None,
 ) -> tuple[Array, Array]:
     """Return ``F(x / sd, t)`` and the tangent g of `cmcore.parametrization.TrigFlow`, each (B, ...) (Lu & Song 2024, alg. 1).
 
@@ -76,7 +76,9 @@ def trigflow_tangent(
     cos, sin = xp.cos(t), xp.sin(t)
     scale = per_sample(cos * sin, x)
     out, along = differentiate(
-        lambda y, s: check_output(net(y, s, **cond), y), (x / sigma_data, t), (scale * velocity / sigma_data, cos * sin)
+        lambda y, s: check_output(net(y, s, **(cond or {})), y),
+        (x / sigma_data, t),
+        (scale * velocity / sigma_data, cos * sin),
     )
     steady = stop_gradient(out)
     rest = scale * x + sigma_data * along

@@ -1,5 +1,6 @@
 """What does not fit is a `ValueError` or `TypeError` with a sentence, from every public function, in every library."""
 
+import inspect
 import re
 
 import numpy as np
@@ -19,6 +20,7 @@ from cmcore import (
     sampling,
     solvers,
     tangents,
+    weightings,
 )
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
 
@@ -310,3 +312,52 @@ def test_sampling_times_may_be_an_array():
         )
     with pytest.raises(ValueError, match="at least one time"):
         sampling.multistep(F, z, np.array([]), lambda i: z)
+
+
+def anything(x, *times, **cond):
+    """A network, consistency function or flow map that takes whatever it is given."""
+    return 0.5 * x
+
+
+def unconcerned(x):
+    return lambda i: x
+
+
+# Every public function that passes conditions on to networks, as call(x, **more).
+CONDITIONED = {
+    "denoising": lambda x, **k: losses.denoising(anything, x, x, 0.5, **k),
+    "consistency": lambda x, **k: losses.consistency(anything, anything, x, x, 0.5, 0.2, **k),
+    "onestep": lambda x, **k: sampling.onestep(anything, x, **k),
+    "multistep": lambda x, **k: sampling.multistep(anything, x, (80.0, 1.0), unconcerned(x), **k),
+    "flow_map": lambda x, **k: sampling.flow_map(anything, x, (80.0, 1.0), **k),
+    "gamma": lambda x, **k: sampling.gamma(anything, x, (80.0, 1.0), unconcerned(x), **k),
+    "trigflow_tangent": lambda x, **k: tangents.trigflow_tangent(
+        anything, x, 0.5, x, 0.5, differentiate=DIFFERENCE, **k
+    )[0],
+    "average_velocity_by": lambda x, **k: flow_maps.average_velocity_by(
+        flow_maps.AverageVelocity(anything), x, grids.TimePair(x[:, 0], 0.0 * x[:, 0], x[:, 0]), x[:, 0], **k
+    ),
+    **{
+        f"{name}.sample": lambda x, name=name, **k: cm.recipes.get(name).sample(
+            anything, x, cm.recipes.get(name).times(2), unconcerned(x), **k
+        )
+        for name in cm.recipes.names()
+    },
+}
+
+
+@pytest.mark.parametrize("name", CONDITIONED)
+def test_a_mistyped_keyword_reaches_no_network(name):
+    x = np.full((2, 1), 0.5)
+    assert CONDITIONED[name](x, cond={"distnace": 1}).shape == (2, 1) or name in ("denoising", "consistency")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'distnace'"):
+        CONDITIONED[name](x, distnace=1)
+
+
+def test_no_public_function_takes_whatever_keywords_come():
+    rooms = (losses, sampling, flow_maps, tangents, paths, cm.solvers, grids, distances, weightings, cm.search, cm.ema)
+    for room in (*rooms, cm.metrics):
+        for name, function in vars(room).items():
+            if inspect.isfunction(function) and function.__module__.startswith("cmcore"):
+                kinds = {p.kind for p in inspect.signature(function).parameters.values()}
+                assert inspect.Parameter.VAR_KEYWORD not in kinds, f"{room.__name__}.{name}"

@@ -12,7 +12,13 @@ from cmcore.oracles import Along, Gaussian, Mixture
 pytestmark = pytest.mark.usefixtures("x64")
 X = np.array([[0.3, -0.2], [0.9, 0.1], [-1.1, 0.7]])
 T, U, S = np.array([0.9, 0.7, 0.5]), np.array([0.6, 0.65, 0.2]), np.array([0.3, 0.5, 0.0])
-PATHS = {"ve": paths.VE(), "trigflow": paths.TrigFlow(0.5), "linear": paths.Linear()}
+PATHS = {
+    "ve": paths.VE(),
+    "trigflow": paths.TrigFlow(0.5),
+    "linear": paths.Linear(),
+    "vp": paths.VP(),
+    "cosine": paths.Cosine(),
+}
 LAWS = {"gaussian": Gaussian(0.1, 0.6), "mixture": Mixture([0.8, 0.2], [-0.6, 0.7], 0.3)}
 
 

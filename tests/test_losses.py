@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from exact import close, dtypes, gaussian_denoiser
 
-from cmcore import distances, losses, solvers
+from cmcore import distances, losses, oracles, solvers
+from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
 
 STD = 0.5
 
@@ -79,8 +80,8 @@ def test_conditions_reach_both_networks(lib):
         return x
 
     x = lib.asarray([[0.5]], "float32")
-    losses.consistency(f, f, x, x, 2.0, 1.0, label="seven")
-    losses.denoising(f, x, x, 2.0, label="seven")
+    losses.consistency(f, f, x, x, 2.0, 1.0, cond={"label": "seven"})
+    losses.denoising(f, x, x, 2.0, cond={"label": "seven"})
     assert seen == ["seven"] * 3
 
 
@@ -166,3 +167,44 @@ def test_training_and_distillation_differ_in_value_as_known(lib, t, r):
     cd = losses.consistency(f, f, x0, z, t, r, denoiser=gaussian_denoiser(0.0, STD), step=solvers.euler)
     gap = lib.to_numpy(ct).mean() - lib.to_numpy(cd).mean()
     assert gap == pytest.approx((t - r) ** 2 * slope(1.3, r) ** 2 * STD**2 / (STD**2 + t**2), rel=1e-10)
+
+
+# --- other paths ------------------------------------------------------------------------------------------------------
+
+ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
+
+
+@each_path
+@dtypes
+def test_losses_on_a_path_are_those_of_its_points(lib, dtype, path):
+    x0, z = np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[1.0, 0.5], [-0.3, 0.2]])
+    t, r = np.array([0.8, 0.5]), np.array([0.6, 0.1])
+    given = [lib.asarray(v, dtype) for v in (x0, z, t, r)]
+    x_t, x_r = (path.a(s)[:, None] * x0 + path.b(s)[:, None] * path.noise_std * z for s in (t, r))
+
+    def f(x, s):
+        return x / (1.0 + s[:, None])
+
+    close(lib, losses.denoising(f, *given[:3], path=path), ((f(x_t, t) - x0) ** 2).mean(1), dtype, scale=1.0)
+    close(lib, losses.consistency(f, f, *given, path=path), ((f(x_t, t) - f(x_r, r)) ** 2).mean(1), dtype, scale=1.0)
+
+
+@pytest.mark.parametrize("path", [VE(), *ELSEWHERE], ids=lambda p: type(p).__name__)
+@pytest.mark.parametrize(
+    ("step", "order"), [(solvers.euler, 1), (solvers.heun, 2), (solvers.dpm2, 2), (solvers.dpmpp_2s, 2)]
+)
+@pytest.mark.parametrize("law", [oracles.Gaussian(0.3, 0.6), oracles.Mixture([0.4, 0.6], [-1.0, 1.0], 0.5)])
+def test_the_exact_function_has_no_loss_but_the_solvers_error(path, step, order, law):
+    """With the exact denoiser and flow map what is left is the error of one step, of order ``order + 1``, on every path."""
+    law, x0, z = oracles.Along(law, path), np.array([[0.9], [-1.3], [0.4]]), np.array([[0.4], [-0.9], [1.1]])
+
+    def f(x, t):
+        return law.consistency(x, t, 0.01)
+
+    def error(gap):
+        return np.sqrt(losses.consistency(f, f, x0, z, 0.5, 0.5 - gap, denoiser=law.denoiser, step=step, path=path))
+
+    coarse, fine = error(0.01), error(0.005)
+    assert coarse.max() < 1e-2
+    assert np.log2(coarse.max() / fine.max()) == pytest.approx(order + 1, abs=0.2)

@@ -164,7 +164,11 @@ def test_gaussian_covariance_is_matrix_algebra(lib):
     close(lib.to_numpy(images).reshape(B, 4) - mean, flowed, 1e-12)
 
 
-@pytest.mark.parametrize("path", [cm.paths.TrigFlow(0.5), cm.paths.Linear()], ids=["trigflow", "linear"])
+@pytest.mark.parametrize(
+    "path",
+    [cm.paths.TrigFlow(0.5), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine()],
+    ids=lambda p: type(p).__name__,
+)
 def test_gaussian_on_other_paths(lib, path):
     """T2 and T3: V = a^2 c^2 + b^2 noise_std^2, X = sqrt(V_s / V_t) x, score = -x / V, D = a c^2 x / V."""
     c, t, s, x = 0.8, 0.6, 0.2, np.linspace(-1.0, 1.0, B)

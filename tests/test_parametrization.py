@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from exact import close, dtypes
 
-from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, TrigFlow
+from cmcore import oracles, paths
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Prediction, TrigFlow
 
 # t, EDM c_skip, EDM c_out, boundary c_skip, boundary c_out, c_in, 250 ln t; sigma_data 0.5, t_min 0.002
 GOLDEN = np.array(
@@ -92,3 +93,34 @@ def test_a_network_that_changes_the_shape_is_an_error(lib):
     f = ConsistencyFunction(lambda x, c_noise: x[:, :1], EDM())
     with pytest.raises(ValueError, match=r"returned shape \(2, 1\) for an input of shape \(2, 3\)"):
         f(lib.asarray(np.zeros((2, 3)), "float32"), 1.0)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [paths.VE(), paths.VP(), paths.Cosine(), paths.Linear(), paths.TrigFlow(0.7)],
+    ids=lambda p: type(p).__name__,
+)
+@pytest.mark.parametrize("quantity", ["noise", "velocity", "denoiser"])
+@dtypes
+def test_a_prediction_is_its_paths_denoiser(lib, dtype, path, quantity):
+    """For Gaussian data, whose noise and velocity are known: V = a^2 c^2 + (b s)^2, z = b s^2 (x - a m) / V."""
+    x, t, (mean, std) = np.array([[0.5, -1.0], [2.0, 0.3], [0.1, 0.0]]), np.array([0.2, 0.5, 0.8]), (0.4, 0.7)
+
+    def net(y, c_noise):
+        s = c_noise / 999
+        a, b, da, db = (f(s)[:, None] for f in (path.a, path.b, path.da, path.db))
+        centred = (y - a * mean) / (a**2 * std**2 + (b * path.noise_std) ** 2)
+        noise, data = b * path.noise_std**2 * centred, mean + a * std**2 * centred
+        return {"noise": noise, "velocity": da * data + db * noise, "denoiser": data}[quantity]
+
+    got = ConsistencyFunction(net, Prediction(path, quantity, 999.0))(lib.asarray(x, dtype), lib.asarray(t, dtype))
+    expected = oracles.Along(oracles.Gaussian(mean, std), path).denoiser(x, t)
+    close(lib, got, expected, dtype, scale=100.0)
+
+
+def test_a_prediction_that_cannot_be_is_a_sentence():
+    with pytest.raises(ValueError, match='must be "noise", "velocity" or "denoiser", got \'score\''):
+        Prediction(paths.VP(), "score")
+    for scale in (0.0, -1.0, float("inf"), float("nan")):
+        with pytest.raises(ValueError, match="time_scale must be positive"):
+            Prediction(paths.VP(), time_scale=scale)

@@ -11,7 +11,7 @@ from conftest import CHOSEN
 import cmcore as cm
 from cmcore import distances, grids, losses, recipes, solvers, weightings
 from cmcore.ema import Average
-from cmcore.model import recipe_to_json
+from cmcore.model import recipe_from_json, recipe_to_json
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
 
@@ -165,6 +165,7 @@ OUTSIDE = {
         ("guidance", "k", "boundary_weight", "denoising_weight", "difference", "power"), (-0.1, math.inf, math.nan)
     ),
     "q": (1.0, math.inf, math.nan),
+    "teacher_time_scale": (0.0, -1.0, math.inf, math.nan),
     "levels": (0, 25),
     "n": (1, 0),
     "s0": (0, -3),
@@ -356,7 +357,7 @@ def test_conditions_reach_all_networks(name):
     noise = [X0, X0, X0].__getitem__
     times = recipe.times(2)
     np.testing.assert_allclose(
-        recipe.sample(net, Z, times, noise, shift=0.3), recipe.sample(shifted(net), Z, times, noise), rtol=1e-12
+        recipe.sample(net, Z, times, noise, {"shift": 0.3}), recipe.sample(shifted(net), Z, times, noise), rtol=1e-12
     )
 
 
@@ -562,3 +563,54 @@ def test_tables_hold_the_functions_of_their_names():
     assert recipes.DISTANCES["norm"] == distances.PseudoHuber(1e-8)
     assert recipes.STEPS == {"euler": solvers.euler, "heun": solvers.heun}
     assert cm.recipes is recipes
+
+
+DISTILLING = [name for name in recipes.names() if isinstance(recipes.get(name), recipes.Distils)]
+
+
+@pytest.mark.parametrize("name", DISTILLING)
+@pytest.mark.parametrize("path", ["ve", "vp", "cosine", "linear"])
+@pytest.mark.parametrize("predicts", ["noise", "velocity", "denoiser"])
+def test_a_teacher_on_another_path_is_the_same_denoiser(name, path, predicts):
+    law, where = cm.oracles.Mixture([0.3, 0.7], [-1.0, 1.0], 0.4), recipes.PATHS[path]
+    along = cm.oracles.Along(law, where)
+
+    def network(x, c_noise):
+        t = c_noise / 999
+        denoised = along.denoiser(x, t)
+        return {"noise": where.noise, "velocity": where.velocity, "denoiser": lambda x, t, d: d}[predicts](
+            x, t, denoised
+        )
+
+    recipe = recipes.get(name, teacher_path=path, teacher_predicts=predicts, teacher_time_scale=999.0)
+    batch = recipes.Batch(X0, Z, UNIFORM, {}, {})
+    x, t = 2.0 * X0, np.array([0.005, 0.3, 4.0, 70.0])
+    got = recipe.denoiser({"teacher": network}, batch)(x, t)
+    np.testing.assert_allclose(got, law.denoiser(x, t), rtol=1e-9, atol=1e-9)
+    assert recipe.form == recipes.get(name).form
+    assert recipe.family == recipes.get(name).family
+
+
+def test_a_teacher_on_another_path_is_guided_too():
+    def network(x, c_noise, label):
+        return 0.1 * x + 0.2 * label[:, None]
+
+    recipe = recipes.get("cd", teacher_path="linear", teacher_predicts="denoiser", guidance=3.0)
+    label, t = np.array([0, 1, 2, 3]), np.array([0.1, 0.5, 2.0, 9.0])
+    got = recipe.denoiser({"teacher": network}, recipes.Batch(X0, Z, UNIFORM, {}, {"label": label}))(X0, t)
+    plain = 0.1 * X0 / (1 + t[:, None]) - 0.2
+    np.testing.assert_allclose(got, plain + 3.0 * (0.2 * label[:, None] + 0.2), rtol=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"teacher_path": "vp"}, {"teacher_path": "linear"}, {"teacher_time_scale": 999.0}])
+def test_an_edm_teacher_has_its_own_path_and_time(options):
+    with pytest.raises(ValueError, match='set teacher_predicts to "noise", "velocity" or "denoiser"'):
+        recipes.get("cd", **options)
+
+
+def test_configurations_from_before_there_were_such_teachers_are_read():
+    settings = json.loads(json.dumps(recipe_to_json(recipes.get("cd", n=40))))
+    for option in [name for name in settings["options"] if name.startswith("teacher_")]:
+        del settings["options"][option]
+    assert recipe_from_json(settings) == recipes.get("cd", n=40)
+    assert "teacher_path" not in settings["options"]

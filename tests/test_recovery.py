@@ -70,6 +70,15 @@ def test_the_gaussian_is_recovered(trained, name):
     assert trained(name, "gaussian").error < 0.15
 
 
+@pytest.mark.parametrize("teacher", ["vp", "linear"])
+@pytest.mark.parametrize("law", recovery.LAWS)
+def test_teachers_on_other_paths_are_distilled_as_well(trained, law, teacher):
+    """A predictor of the noise on VP and one of the velocity on the straight path, to the bounds of the tests above."""
+    answer = trained("cd", law, **recovery.TEACHERS[teacher])
+    assert answer.error < {"gaussian": 0.15, "mixture": 0.35}[law]
+    assert law == "gaussian" or abs(answer.share - 0.2) < 0.04
+
+
 @pytest.mark.parametrize(
     ("name", "robust"),
     [("ict", {"distance": "pseudo_huber"}), ("meanflow", {"power": 0.75}), ("imf", {"power": 0.75})],

@@ -9,8 +9,9 @@ from exact import close, dtypes
 
 from cmcore import sampling
 from cmcore.grids import karras_host
+from cmcore.oracles import Along, Gaussian
 from cmcore.parametrization import Boundary, ConsistencyFunction
-from cmcore.paths import VE, Linear, TrigFlow
+from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
 
 STD, EPS = 0.5, 0.002
 
@@ -109,7 +110,9 @@ def test_the_function_sees_these_points_and_times(lib, dtype):
     z = lib.asarray([[1.0], [-2.0]], dtype)
     noises = [lib.asarray([[0.5], [0.25]], dtype), lib.asarray([[-1.0], [3.0]], dtype)]
     got = []
-    x = sampling.multistep(f, z, (40.0, 2.0, 0.5), noises.__getitem__, 0.1, lambda i, y: got.append((i, y)), label="7")
+    x = sampling.multistep(
+        f, z, (40.0, 2.0, 0.5), noises.__getitem__, 0.1, lambda i, y: got.append((i, y)), cond={"label": "7"}
+    )
 
     points = [40 * np.array([[1.0], [-2.0]])]
     for noise, t in zip(noises, (2.0, 0.5), strict=True):
@@ -318,8 +321,8 @@ def test_conditions_reach_the_flow_map():
         seen.append(label)
         return x
 
-    sampling.flow_map(jump, z, (1.0, 0.0), label="7")
-    sampling.gamma(jump, z, (1.0, 0.1), lambda i: z, label="8")
+    sampling.flow_map(jump, z, (1.0, 0.0), cond={"label": "7"})
+    sampling.gamma(jump, z, (1.0, 0.1), lambda i: z, cond={"label": "8"})
     assert seen == ["7", "8"]
 
 
@@ -343,3 +346,72 @@ def test_sums_of_another_implementation(steps, total, mean):
     x = sampling.multistep(f, z, times, lambda i: noise, t_min=EPS)
     assert np.abs(x).sum() == pytest.approx(total, rel=2e-6)
     assert np.abs(x).mean() == pytest.approx(mean, rel=2e-5)
+
+
+ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
+Z, FRESH = np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
+LAW = Gaussian(0.4, 0.7)
+
+
+@each_path
+def test_samplers_on_a_path_are_those_on_noise_levels(path):
+    """With the exact functions every path's sampler is the same: its points are ``a(t)`` times those of `VE`."""
+    along, times, t_min = Along(LAW, path), (0.9, 0.6, 0.3), 0.1
+    levels, low, scale = [path.sigma(t) for t in times], path.sigma(t_min), path.a(t_min)
+
+    def here(x, t):
+        return along.consistency(x, t, t_min)
+
+    def there(x, t):
+        return LAW.consistency(x, t, low)
+
+    one = sampling.onestep(here, Z, 0.9, path=path)
+    np.testing.assert_allclose(one, scale * sampling.onestep(there, Z, levels[0]), rtol=1e-10)
+    seen = []
+    many = sampling.multistep(here, Z, times, lambda i: FRESH, t_min, lambda i, x: seen.append(x), path=path)
+    np.testing.assert_allclose(seen[0], one)
+    np.testing.assert_allclose(many, scale * sampling.multistep(there, Z, levels, lambda i: FRESH, low), rtol=1e-10)
+    for share in (0.0, 0.4, 1.0):
+        way = [(*times, t_min), (*levels, low)]
+        got = sampling.gamma(along.flow, Z, way[0], lambda i: FRESH, share, t_min, path=path)
+        expected = sampling.gamma(LAW.flow, Z, way[1], lambda i: FRESH, share, low)
+        np.testing.assert_allclose(got, scale * expected, rtol=1e-10)
+    np.testing.assert_allclose(got, many, rtol=1e-10)
+
+
+@each_path
+def test_an_exact_function_keeps_the_law_on_every_path(path):
+    """From a start with the law of x_t, as VP's noise alone is not, to the law at t_min, in its mean and its variance."""
+    along, t_min, unit = Along(LAW, path), 0.1, np.array([[0.0, 1.0, 0.0, 0.0]])
+
+    def f(x, t):
+        if t == 0.9:  # the mean and the data's share of the start, in a coordinate of its own each
+            x = x + path.a(t) * np.array([[0.4, 0.4, 0.4, 0.4 + 0.7]])
+        return along.consistency(x, t, t_min)
+
+    x = sampling.multistep(f, unit, (0.9, 0.5), lambda i: np.array([[0.0, 0.0, 1.0, 0.0]]), t_min, path=path)
+    mean = path.a(t_min) * 0.4
+    assert x[0, 0] == pytest.approx(mean, rel=1e-12)
+    variance = (path.a(t_min) * 0.7) ** 2 + (path.b(t_min) * path.noise_std) ** 2
+    assert ((x[0, 1:] - mean) ** 2).sum() == pytest.approx(variance, rel=1e-12)
+
+
+def test_a_path_may_start_where_no_data_are_left():
+    z = np.ones((1, 1))
+    assert sampling.onestep(lambda x, t: x, z, 1.0, path=Linear()) == 1.0
+    assert sampling.multistep(lambda x, t: x, z, (1.0, 0.5), lambda i: 0.0 * z, 0.0, path=Linear()) == 0.5
+    vp = sampling.onestep(lambda x, t: x, z, 1.0, path=VP())
+    assert vp.item() == pytest.approx(math.sqrt(1 - math.exp(-10.05)), rel=1e-6)
+
+
+def test_a_path_is_not_sampled_from_beyond_its_end():
+    z = np.ones((1, 1))
+    for call in (
+        lambda: sampling.onestep(lambda x, t: x, z, path=Linear()),
+        lambda: sampling.multistep(lambda x, t: x, z, (80.0,), lambda i: z, path=VP()),
+        lambda: sampling.flow_map(lambda x, t, s: x, z, (80.0, 0.0), Cosine()),
+        lambda: sampling.gamma(lambda x, t, s: x, z, (2.0, 0.1), lambda i: z, path=TrigFlow()),
+    ):
+        with pytest.raises(ValueError, match=r"Times on the path \w+ are at most 1\.\d+, got "):
+            call()

@@ -8,7 +8,8 @@ import pytest
 from exact import close, dtypes, gaussian_denoiser, gaussian_flow, mixture_denoiser
 from scipy.integrate import solve_ivp
 
-from cmcore import grids, solvers
+from cmcore import grids, oracles, solvers
+from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow, rebased
 
 MEANS, STDS, WEIGHTS = np.array([-1.0, 0.8]), np.array([0.2, 0.3]), np.array([0.6, 0.4])
 
@@ -214,3 +215,78 @@ def test_two_times_are_one_step():
 def test_solving_needs_a_start_and_an_end(times):
     with pytest.raises(ValueError, match="at least two times"):
         solvers.solve(solvers.euler, partial(pytest.fail, "no evaluation was due"), np.zeros((1, 1)), times)
+
+
+ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
+
+
+@each_path
+@pytest.mark.parametrize(
+    ("method", "order"), [(solvers.euler, 1.0), *((m, 2.0) for m in (*SECOND_ORDER, solvers.dpmpp_2m))]
+)
+def test_measured_order_of_convergence_on_every_path(path, method, order):
+    law, x, (t, s) = oracles.Along(oracles.Gaussian(0.4, 0.7), path), np.array([[-2.0], [0.3], [1.9]]), (0.8, 0.2)
+    exact, sizes = law.flow(x, t, s), np.array([40, 80, 160, 320])
+    ends = [solvers.solve(method, law.denoiser, x, np.linspace(t, s, n + 1), path=path) for n in sizes]
+    slope = -np.polyfit(np.log(sizes), np.log([np.abs(end - exact).max() for end in ends]), 1)[0]
+    assert slope == pytest.approx(order, abs=0.15)
+
+
+@each_path
+@dtypes
+def test_eulers_step_on_a_path_is_ddims(lib, dtype, path):
+    """``x_r = a(r) D + b(r) z`` with the noise z that D says x_t holds (Song et al. 2021, DDIM, equation 12, eta = 0)."""
+    x, t, r = np.array([[0.5, -1.0], [2.0, 0.3]]), np.array([0.8, 0.5]), np.array([0.6, 0.0])
+    d, (a_t, b_t), (a_r, b_r) = 0.3 * x + 0.1, *((path.a(s)[:, None], path.b(s)[:, None]) for s in (t, r))
+    expected = a_r * d + b_r * (x - a_t * d) / b_t
+    x, t, r = (lib.asarray(v, dtype) for v in (x, t, r))
+    got = solvers.solve(solvers.euler, lambda y, s: 0.3 * y + 0.1, x, (t, r), path=path)
+    close(lib, got, expected, dtype, scale=30.0)
+
+
+@each_path
+def test_a_path_is_followed_in_points_of_its_own(path):
+    law, x, times, seen = (
+        oracles.Along(oracles.Gaussian(0.4, 0.7), path),
+        np.array([[-2.0], [0.4]]),
+        (0.8, 0.5, 0.0),
+        [],
+    )
+    points = solvers.trajectory(solvers.heun, law.denoiser, x, times, path)
+    end = solvers.solve(solvers.heun, law.denoiser, x, times, lambda i, y: seen.append((i, y)), path)
+    assert points[0] is x
+    np.testing.assert_array_equal(points[1], solvers.solve(solvers.heun, law.denoiser, x, times[:2], path=path))
+    assert [i for i, _ in seen] == [0, 1]
+    for point, (_, other) in zip(points[1:], seen, strict=True):
+        np.testing.assert_array_equal(point, other)
+    np.testing.assert_array_equal(points[-1], end)
+    assert path.a(0.0) == 1.0  # so that the end is the data on every path
+    levels = [path.sigma(t) for t in times]
+    noise_levels = solvers.solve(solvers.heun, rebased(law.denoiser, path, VE()), x / path.a(0.8), levels)
+    np.testing.assert_allclose(end, noise_levels, rtol=1e-12)
+
+
+@each_path
+@pytest.mark.parametrize(
+    "method", [solvers.Ancestral(lambda i: np.ones((1, 1))), solvers.Churn(lambda i: np.ones((1, 1)))]
+)
+def test_fresh_noise_is_the_paths_own(path, method):
+    law, x, times = oracles.Gaussian(0.4, 0.7), np.array([[1.3]]), (0.8, 0.5, 0.2)
+    got = solvers.solve(method, oracles.Along(law, path).denoiser, x, times, path=path)
+    there = solvers.solve(method, law.denoiser, x / path.a(0.8), [path.sigma(t) for t in times])
+    np.testing.assert_allclose(got, path.a(0.2) * there, rtol=1e-10)
+
+
+@pytest.mark.parametrize(
+    ("path", "t", "sentence"),
+    [
+        (Linear(), 1.0, r"on the path Linear nothing of the data is left at t = 1\.0"),
+        (Cosine(), 1, "nothing of the data is left"),
+        (VP(), 1.5, r"path VP are from 0 to 1\.0, got 1\.5"),
+        (TrigFlow(), 2.0, "path TrigFlow are from 0 to 1.57"),
+    ],
+)
+def test_a_path_is_not_followed_from_where_it_is_not(path, t, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        solvers.solve(solvers.euler, lambda x, t: x, np.ones((1, 1)), (t, 0.5), path=path)

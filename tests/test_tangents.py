@@ -164,7 +164,7 @@ def test_which_network_is_free_of_its_scalings():
 
 def test_conditions_reach_the_network_of_a_tangent(trainable):
     x, t, v = place(trainable, X, TIMES, 0.1 * X)
-    out, _ = tangents.trigflow_tangent(lambda y, s, shift=0.0: y + shift, x, t, v, SD, shift=0.5)
+    out, _ = tangents.trigflow_tangent(lambda y, s, shift=0.0: y + shift, x, t, v, SD, cond={"shift": 0.5})
     np.testing.assert_allclose(trainable.to_numpy(out), X / SD + 0.5, rtol=1e-12)
 
 

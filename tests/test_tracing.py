@@ -9,7 +9,7 @@ from exact import gaussian_denoiser
 
 import cmcore as cm
 from cmcore import grids, losses, solvers
-from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, TrigFlow
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Prediction, TrigFlow
 from cmcore.testing import MLP, random_weights
 
 X0, Z = np.array([[0.3, -1.2], [0.8, 0.1]]), np.array([[1.1, 0.2], [-0.7, 1.6]])
@@ -25,7 +25,8 @@ def every_formula(x0, z, tau, n):
     pair = grids.uniform_pair(tau, n)
     ect = grids.ect_pair(grids.lognormal_time(tau), n)
     out = [*pair, *ect]
-    for path, t in ((cm.paths.VE(), pair.t), (cm.paths.TrigFlow(), tau), (cm.paths.Linear(), tau)):
+    elsewhere = (cm.paths.TrigFlow(), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine())
+    for path, t in ((cm.paths.VE(), pair.t), *((path, tau) for path in elsewhere)):
         x = path.perturb(x0, z, t)
         out += [path.velocity(x, t, z), path.score(x, t, z), path.denoiser_from_velocity(x, t, z)]
     for p in (Boundary(), EDM(), TrigFlow()):
@@ -43,6 +44,18 @@ def every_formula(x0, z, tau, n):
         out.append(distance(x0, z))
     out.append(cm.sampling.multistep(ConsistencyFunction(net, Boundary()), z, (80.0, 0.8), lambda i: x0))
     out.append(cm.sampling.gamma(lambda x, t, s: (0.9 * s / t) * x, z, (80.0, 0.8, 0.1), lambda i: x0, 0.5))
+    for path in (cm.paths.Linear(), cm.paths.VP()):
+        f = ConsistencyFunction(net, Prediction(path, "velocity"))
+        out += [losses.denoising(f, x0, z, tau, path=path), losses.consistency(f, f, x0, z, tau, 0.5 * tau, path=path)]
+        out += [losses.consistency(f, f, x0, z, tau, 0.5 * tau, denoiser=denoiser, path=path)]
+        out += [
+            solvers.solve(method, denoiser, x0, (0.9, 0.5, 0.1), path=path)
+            for method in (steps[1], methods[0], methods[2])
+        ]
+        out.append(cm.sampling.multistep(f, z, (0.9, 0.5), lambda i: x0, path=path))
+        out.append(
+            cm.sampling.gamma(lambda x, t, s: (0.9 * s / t) * x, z, (0.9, 0.5, 0.1), lambda i: x0, 0.5, path=path)
+        )
     return tuple(out)
 
 

@@ -51,7 +51,7 @@ def _node(cls: type[Part], attributes: Mapping[str, Any]) -> nn.Module:
 
 @cache
 def _native(cls: type[Part]) -> type[nn.Module]:
-    own = methods(cls)
+    own = methods(cls) | {"halves": lambda self, h: h.chunk(2, dim=1)}
     own["forward"] = own.pop("__call__")
     return type(cls.__name__, (nn.Module,), {**own, "__module__": cls.__module__})
 

@@ -22,12 +22,13 @@ from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
 from cmcore.recipes.bibliography import BIBTEX
-from cmcore.recipes.recipe import DISTANCES, STEPS, WEIGHTINGS, Batch, Nets, Recipe
+from cmcore.recipes.recipe import DISTANCES, PATHS, STEPS, WEIGHTINGS, Batch, Nets, Recipe
 from cmcore.recipes.straight import StraightFlowMap
 from cmcore.recipes.teacher import Distils, velocity_on
 
 __all__ = [
     "DISTANCES",
+    "PATHS",
     "STEPS",
     "WEIGHTINGS",
     "Batch",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from cmcore import grids, sampling, tangents
 from cmcore._arrays import mean_samples, per_sample
@@ -146,7 +146,7 @@ class StabilizedTraining(Recipe):
             self.sigma_data,
             batch.scalars["tangent_warmup"],
             tangents.derivative(self.difference),
-            **batch.cond,
+            batch.cond,
         )
         return tangents.toward(out, tangents.normalized(g, self.normalize))
 
@@ -154,10 +154,17 @@ class StabilizedTraining(Recipe):
         """Return the unbiased estimate ``cos(t) z - sin(t) x_0``."""
         return self.path.velocity(x_t, t, batch.x0)
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Multistep sampling, with times given as standard deviations of noise like those of all recipes."""
         f = rebased(self.function(net), self.path, VE())
-        return sampling.multistep(f, z, times, noise, 0.0, **cond)
+        return sampling.multistep(f, z, times, noise, 0.0, cond=cond)
 
     @property
     def path(self) -> TrigFlowPath:

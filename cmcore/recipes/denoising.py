@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from cmcore import grids, losses, solvers
 from cmcore.backend import Array, Network
@@ -52,7 +51,7 @@ class Denoiser(Recipe):
         if self.label_dropout:
             cond = drop_labels(cond, grids.uniform(batch.tau[:, 1]) < self.label_dropout)
         return losses.denoising(
-            self.function(nets["online"]), batch.x0, batch.z, times.t, DISTANCES[self.distance], **cond
+            self.function(nets["online"]), batch.x0, batch.z, times.t, DISTANCES[self.distance], cond=cond
         )
 
     def times(self, steps: int) -> tuple[float, ...]:
@@ -61,10 +60,17 @@ class Denoiser(Recipe):
             raise ValueError(f"The ODE sampler needs at least 2 steps, got {steps}.")
         return (*(float(t) for t in grids.karras_host(steps, self.t_min, self.t_max)[::-1]), 0.0)
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **cond), times[0] * z, times)
+        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **(cond or {})), times[0] * z, times)
 
     def evaluations(self, steps: int) -> int:
         """Return two evaluations a step but one for the last: 35 for 18 steps."""

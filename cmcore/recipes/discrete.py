@@ -38,5 +38,5 @@ class Discrete(Recipe):
             denoiser=self.denoiser(nets, batch),
             step=self.step,
             distance=DISTANCES[self.distance],
-            **batch.cond,
+            cond=batch.cond,
         )

@@ -102,10 +102,17 @@ class ProgressiveDistillation(Recipe):
             raise ValueError(f"Sampling needs at least one step, got {steps}.")
         return down_to(steps + 1, self.t_min, self.t_max)
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Follow the ODE with Euler's method (DDIM)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **cond), times[0] * z, times)
+        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **(cond or {})), times[0] * z, times)
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ LIMITS = {
     "mean": FINITE,
     "std": Limit(lambda v: 0 < v < math.inf, "positive and finite"),
     "guidance": NOT_NEGATIVE,
+    "teacher_time_scale": Limit(lambda v: 0 < v < math.inf, "positive and finite"),
     "guidance_mix": FINITE,
     "label_dropout": SHARE,
     "mu": BELOW_ONE,

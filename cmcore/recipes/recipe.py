@@ -13,7 +13,7 @@ from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
-from cmcore.paths import VE, Path
+from cmcore.paths import VE, VP, Cosine, Linear, Path
 from cmcore.recipes import limits
 from cmcore.sampling import Noise
 from cmcore.training import TrainSpec
@@ -36,6 +36,7 @@ WEIGHTINGS: dict[str, weightings.Weighting] = {
     "inverse_gap": weightings.inverse_gap,
 }
 STEPS: dict[str, solvers.Step] = {"euler": solvers.euler, "heun": solvers.heun}
+PATHS: dict[str, Path] = {"ve": VE(), "vp": VP(), "cosine": Cosine(), "linear": Linear()}
 CHOICES: dict[str, Collection[str]] = {
     "distance": DISTANCES,
     "weighting": WEIGHTINGS,
@@ -43,6 +44,8 @@ CHOICES: dict[str, Collection[str]] = {
     "schedule": ("fixed", "progressive", "adaptive"),
     "convention": ("paper", "code"),
     "network": ("trigflow", "edm"),
+    "teacher_path": PATHS,
+    "teacher_predicts": ("edm", "noise", "velocity", "denoiser"),
 }
 """What the options that are chosen by name may be."""
 
@@ -202,10 +205,17 @@ class Recipe(ABC):
         """Return the lowest time that the network is trained to start from."""
         return self.t_min
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""
         end = 0.0 if self.ends_at_zero else self.t_min
-        return sampling.multistep(self.function(net), z, times, noise, end, **cond)
+        return sampling.multistep(self.function(net), z, times, noise, end, cond=cond)
 
     def evaluations(self, steps: int) -> int:
         """Return the number of network evaluations (NFE) that a sampler with that many steps makes."""

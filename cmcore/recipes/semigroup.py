@@ -53,7 +53,7 @@ class ProgressiveSelfDistillation(StraightFlowMap):
         xp = namespace(batch.x0)
         x_t = PATH.perturb(batch.x0, batch.z, times.t)
         split = 0.0 * times.t + self.split if self.split else batch.tau[:, 3]
-        composed = average_velocity_by(self.target(nets), x_t, times, split, **batch.cond)
+        composed = average_velocity_by(self.target(nets), x_t, times, split, batch.cond)
         goal = xp.where(per_sample(times.gap > 0, x_t), self.bounded(composed), batch.z - batch.x0)
         u = self.function(nets["online"]).velocity(x_t, times.t, times.r, **batch.cond)
         return distances.squared_l2(u, stop_gradient(goal))

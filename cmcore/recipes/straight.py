@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,9 +56,15 @@ class StraightFlowMap(Recipe):
             raise ValueError(f"Sampling needs at least one step, got {steps}.")
         return tuple(1.0 - i / steps for i in range(steps + 1))
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Jump from time to time; no noise is added on the way."""
         if (times[0], times[-1]) != (1.0, 0.0):
             raise ValueError(f"On the straight path times go from 1, noise, to 0, data; got {list(times)}.")
-        flow_map = self.function(net)
-        return sampling.flow_map(lambda x, t, s: flow_map(x, t, s, **cond), z, times)
+        return sampling.flow_map(self.function(net), z, times, cond=cond)

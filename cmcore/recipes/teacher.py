@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
-from cmcore.backend import Array, Network, stop_gradient
-from cmcore.parametrization import EDM, ConsistencyFunction
+from cmcore.backend import Array, stop_gradient
+from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction
 from cmcore.paths import VE, Denoiser, Path, rebased
 from cmcore.recipes.guidance import guided
-from cmcore.recipes.recipe import Batch, Nets, Recipe
+from cmcore.recipes.recipe import PATHS, Batch, Nets, Recipe
 
 
 @dataclass(frozen=True)
 class Distils(Recipe):
     """A method with a score model for a teacher.
 
-    ``guidance`` is the strength of classifier-free guidance with which the teacher is asked; 1 is none.
+    ``guidance`` is the strength w of classifier-free guidance with which the teacher is asked; 1 is none. It gives
+    ``D(no class) + w (D(class) - D(no class))``, for which the teacher must know what to do without a class (the option
+    ``label_dropout`` of `edm`).
+
+    ``teacher_predicts`` says what the teacher's network gives: under "edm" it is one of `edm`'s kind, else
+    ``net(x, teacher_time_scale t)`` is the "noise", the "velocity" or the "denoiser" itself on the path
+    ``teacher_path``, with x and t the path's (`cmcore.parametrization.Prediction`). The student keeps its own path.
     """
 
     guidance: float = 1.0
+    teacher_predicts: Literal["edm", "noise", "velocity", "denoiser"] = "edm"
+    teacher_path: str = "ve"
+    teacher_time_scale: float = 1.0
 
     teachers: ClassVar[tuple[str, ...]] = ("edm",)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.teacher_predicts == "edm" and (self.teacher_path, self.teacher_time_scale) != ("ve", 1.0):
+            raise ValueError(
+                'A teacher of the kind teacher_predicts="edm" has EDM\'s own path, "ve", and time, with a scale of 1; '
+                f"got teacher_path={self.teacher_path!r} and teacher_time_scale={self.teacher_time_scale}. "
+                'For a network on another path, set teacher_predicts to "noise", "velocity" or "denoiser".'
+            )
+
+    def teacher_parametrization(self) -> Parametrization:
+        """Return the scalings under which the teacher's network is the denoiser of its path."""
+        if self.teacher_predicts == "edm":
+            return EDM(self.sigma_data)
+        return Prediction(PATHS[self.teacher_path], self.teacher_predicts, self.teacher_time_scale)
 
     def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
         """Return the teacher as ``D(x, t)`` on the path ``x_0 + t z``, for the batch's classes."""
@@ -30,17 +53,10 @@ class Distils(Recipe):
             raise ValueError(
                 f'The recipe {self.name!r} needs a teacher: give the trainer frozen={{"teacher": network}}.'
             )
-        return teacher_denoiser(nets["teacher"], self.sigma_data, batch.cond, self.guidance)
-
-
-def teacher_denoiser(teacher: Network, sigma_data: float, cond: Mapping[str, Array], guidance: float = 1.0) -> Denoiser:
-    """Return an EDM network as ``D(x, t)`` on the path ``x_0 + t z``, guided with the given strength.
-
-    1 is no guidance; w gives ``D(no class) + w (D(class) - D(no class))``, for which the teacher must know what to do
-    without a class (the option ``label_dropout`` of `edm`).
-    """
-    function = ConsistencyFunction(teacher, EDM(sigma_data))
-    return guided(lambda x, t, cond: function(x, t, **cond), cond, guidance)
+        function: Denoiser = ConsistencyFunction(nets["teacher"], self.teacher_parametrization())
+        if self.teacher_path != "ve":
+            function = rebased(function, PATHS[self.teacher_path], VE())
+        return guided(lambda x, t, cond: function(x, t, **cond), batch.cond, self.guidance)
 
 
 def velocity_on(path: Path, denoiser: Denoiser, x: Array, t: Array) -> Array:

@@ -202,14 +202,21 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
         """Return a Karras grid from t_max down to the transition, below which the network was not trained."""
         return down_to(steps, max(self.sigma_data, self.transition), self.t_max)
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Turn noise into samples by way of times that are not below the transition."""
         if times[-1] < self.lowest_time:
             raise ValueError(
                 f"The recipe {self.name!r} learns times from the transition, {self.lowest_time}, up; "
                 f"got {times[-1]} to sample from."
             )
-        return super().sample(net, z, times, noise, **cond)
+        return super().sample(net, z, times, noise, cond)
 
     @property
     def lowest_time(self) -> float:

@@ -98,7 +98,13 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils):
         """Return the Karras grid of ``steps`` points down to sigma_data, followed by t_min."""
         return (*down_to(steps, self.sigma_data, self.t_max), self.t_min)
 
-    def sample(self, net: Network, z: Array, times: Sequence[float], noise: Noise, **cond: Any) -> Array:
+    def sample(
+        self,
+        net: Network,
+        z: Array,
+        times: Sequence[float],
+        noise: Noise,
+        cond: Mapping[str, Array] | None = None,
+    ) -> Array:
         """Jump from time to time, with gamma's share of noise (Kim et al. 2024, algorithm 3)."""
-        flow_map = self.function(net)
-        return sampling.gamma(lambda x, t, s: flow_map(x, t, s, **cond), z, times, noise, self.gamma, self.t_min)
+        return sampling.gamma(self.function(net), z, times, noise, self.gamma, self.t_min, cond=cond)

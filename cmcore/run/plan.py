@@ -140,6 +140,10 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
         raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
     if teacher.recipe.name not in recipe.teachers:
         raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
+    if (kind := getattr(recipe, "teacher_predicts", "edm")) != "edm":
+        raise Error(
+            f"A run is a teacher of the kind teacher_predicts=edm, got {kind}; networks of other kinds are distilled from Python."
+        )
     theirs, ours = teacher.architecture, architecture
     if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
         raise Error(

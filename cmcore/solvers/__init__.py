@@ -6,7 +6,8 @@
 - Methods that remember earlier steps: `dpmpp_2m`, `lms`; and stochastic ones, which are given their noise: `Ancestral`,
   `Churn`. They are `Solver` objects, whose times are numbers.
 
-`solve` follows the ODE from time to time by any of them. The state is (B, ...); results have its shape, dtype and device.
+`solve` follows the ODE from time to time by any of them, on other paths too; a step by itself is
+``solve(step, denoiser, x, (t, r), path=path)``. The state is (B, ...); results have its shape, dtype and device.
 """
 
 from cmcore.solvers.loop import Memory, Solver, solve, trajectory

@@ -5,12 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from cmcore._arrays import Time, as_times, check_state, per_sample
 from cmcore.backend import Array
-from cmcore.paths import Denoiser
+from cmcore.paths import VE, Denoiser, Path, rebased
 from cmcore.solvers.onestep import Step
 
 Memory = tuple[Array, ...]
 """What a solver carries from one step to the next; empty at the first."""
+
+_LEAST = 1e-6
+"""The smallest a(t) that x is divided by; of less, float32 knows too few digits."""
 
 
 class Solver(ABC):
@@ -32,16 +36,23 @@ def solve(
     x: Array,
     times: Sequence[float],
     callback: Callable[[int, Array], None] | None = None,
+    path: Path = VE(),
 ) -> Array:
     """Follow the ODE from ``times[0]`` through all the times to the last by one step between neighbours.
 
     With `heun` and the 18-point Karras grid from 80 to 0.002, followed by 0, this is the teacher's sampler with 35
     network evaluations. ``callback(i, x)`` is called after step i.
+
+    x, times and denoiser are of ``path``. On another than `VE` the steps are taken in the coordinates in which it is `VE`,
+    ``y = x / a(t)`` and ``sigma = b(t) noise_std / a(t)``: there Euler's step is DDIM's, and each method keeps its order.
+    a(t) must not be 0, as it is where nothing but noise is left.
     """
     if len(times) < 2:
         raise ValueError(f"Solving needs at least two times, the start and the end, got {list(times)}.")
     if not callable(method) and not isinstance(method, Solver):
         raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {method!r}.")
+    if path != VE():
+        return _solve_in_noise_levels(method, denoiser, x, times, callback, path)
     memory: Memory = ()
     for i in range(len(times) - 1):
         if isinstance(method, Solver):
@@ -53,10 +64,12 @@ def solve(
     return x
 
 
-def trajectory(method: Step | Solver, denoiser: Denoiser, x: Array, times: Sequence[float]) -> list[Array]:
+def trajectory(
+    method: Step | Solver, denoiser: Denoiser, x: Array, times: Sequence[float], path: Path = VE()
+) -> list[Array]:
     """Return the points of the ODE at all the times, x first; the last is what `solve` returns."""
     points = [x]
-    solve(method, denoiser, x, times, lambda i, y: points.append(y))
+    solve(method, denoiser, x, times, lambda i, y: points.append(y), path)
     return points
 
 
@@ -70,3 +83,42 @@ def interval(times: Sequence[float], i: int) -> tuple[float, float]:
             f"The times must decrease for a solver that remembers or adds noise, got a step from {t} to {r}."
         )
     return t, r
+
+
+def _solve_in_noise_levels(
+    method: Step | Solver,
+    denoiser: Denoiser,
+    x: Array,
+    times: Sequence[Time],
+    callback: Callable[[int, Array], None] | None,
+    path: Path,
+) -> Array:
+    """`solve` by the change of variables that makes the path `VE`."""
+    check_state(x)
+
+    def factor(i: int) -> Array:
+        return per_sample(path.a(as_times(times[i], x)), x)
+
+    def seen(i: int, y: Array) -> None:
+        if callback is not None:
+            callback(i, factor(i + 1) * y)
+
+    levels = [_noise_level(path, t) for t in times]
+    y = solve(method, rebased(denoiser, path, VE()), x / factor(0), levels, seen)
+    return factor(-1) * y
+
+
+def _noise_level(path: Path, t: Time) -> Time:
+    """Sigma at a time, a number's as a number, since a method may look at it."""
+    if hasattr(t, "ndim") and not isinstance(t, float):
+        return path.sigma(t)
+    t = float(t)
+    if not 0 <= t <= path.end:
+        raise ValueError(f"Times on the path {type(path).__name__} are from 0 to {path.end}, got {t}.")
+    if abs(path.a(t)) < _LEAST:
+        raise ValueError(
+            f"Solvers work with x / a(t), and on the path {type(path).__name__} nothing of the data is left at "
+            f"t = {t}: a(t) = {path.a(t)}. Start a little below."
+        )
+    sigma: float = path.sigma(t)
+    return sigma

@@ -9,7 +9,7 @@ from exact import dtypes, gaussian_denoiser
 import cmcore as cm
 from cmcore import distances, grids, losses, oracles, paths, recipes, sampling, solvers
 from cmcore.grids import TimePair
-from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, TrigFlow
+from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Prediction, TrigFlow
 
 
 class Net:
@@ -30,7 +30,7 @@ def results(x, t, differentiable=False, mixture_flow=True):
     pairs = {"uniform_pair": grids.uniform_pair(t, 18.0), "ect_pair": grids.ect_pair(grids.lognormal_time(t), 2.0)}
     for name, pair in pairs.items():
         out |= {f"{name}.{field}": value for field, value in pair._asdict().items()}
-    for path in (paths.VE(), paths.TrigFlow(), paths.Linear()):
+    for path in (paths.VE(), paths.TrigFlow(), paths.Linear(), paths.VP(), paths.Cosine()):
         name = type(path).__name__
         out[f"{name}.perturb"] = path.perturb(x, x, t)
         for method in (path.noise, path.score, path.velocity):
@@ -46,6 +46,13 @@ def results(x, t, differentiable=False, mixture_flow=True):
         out[f"{step.__name__} between numbers"] = step(denoiser, x, 0.8, 0.5)
         out[f"{step.__name__} to 0"] = step(denoiser, x, 0.8, 0)
         out[step.__name__] = step(denoiser, x, t, 0.5 * t)
+    for quantity in ("noise", "velocity", "denoiser"):
+        out[f"f of a {quantity}"] = ConsistencyFunction(net, Prediction(paths.VP(), quantity))(x, t)
+    for path in (paths.Linear(), paths.VP()):
+        name = type(path).__name__
+        out[f"distillation on {name}"] = losses.consistency(f, f, x, x, t, 0.5 * t, denoiser=denoiser, path=path)
+        out[f"solve on {name}"] = solvers.solve(solvers.dpmpp_2m, denoiser, x, (0.9, 0.5, 0.0), path=path)
+        out[f"multistep on {name}"] = sampling.multistep(f, x, (1.0, 0.5), lambda i: x, path=path)
     out["solve"] = solvers.solve(solvers.heun, denoiser, x, (3.0, 1.0, 0.0))
     for name, distance in recipes.DISTANCES.items():
         out[name] = distance(x, 0.5 * x)

@@ -295,6 +295,12 @@ def test_teachers_and_starts_that_do_not_fit_are_sentences():
         (replace(config, recipe="ect"), DATA, {"init": jumps}, "belong to another network"),
         (replace(config, recipe="sct"), DATA, {"init": teacher}, "unless --set network=edm is given"),
         (replace(config, recipe="cd"), DATA, {}, "needs --teacher"),
+        (
+            replace(config, recipe="cd", options={"teacher_predicts": "noise"}),
+            DATA,
+            {"teacher": teacher},
+            "teacher_predicts=edm, got noise",
+        ),
         (replace(config, recipe="pd", width=16), DATA, {"teacher": teacher}, "its network must be the teacher's"),
         (replace(config, recipe="pd"), DATA, {"teacher": teacher, "init": teacher}, "it takes no --init"),
         (config, DATA, {"teacher": teacher}, "takes no teacher"),
