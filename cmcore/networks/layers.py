@@ -20,13 +20,20 @@ Layout = dict[str, tuple[int, ...]]
 class Layer:
     """A leaf of a network; without weights unless it says otherwise."""
 
+    gain = 1.0
+    """Initial matrices and kernels are normal with variance gain^2 / fan-in, or 0, and nothing is drawn; biases are 0."""
+
     def layout(self) -> Layout:
         """Return the shape of every weight by its name within the layer."""
         return {}
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         """Return initial weights, float32, drawn from rng in the order of the layout."""
-        return {}
+        values = {name: np.zeros(shape, np.float32) for name, shape in self.layout().items()}
+        if self.gain and "weight" in values:
+            shape = values["weight"].shape
+            values["weight"] = _normal(shape, self.gain, math.sqrt(math.prod(shape[1:])), rng)
+        return values
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Raise `TypeError`: a description computes nothing."""
@@ -38,10 +45,7 @@ class Layer:
 
 @dataclass(frozen=True)
 class Linear(Layer):
-    """``x W^T + b`` over the last axis, (..., n_in) -> (..., n_out).
-
-    Initially W is normal with variance gain^2 / n_in, and b is 0.
-    """
+    """``x W^T + b`` over the last axis, (..., n_in) -> (..., n_out)."""
 
     n_in: int
     n_out: int
@@ -49,17 +53,12 @@ class Linear(Layer):
     gain: float = 1.0
 
     def layout(self) -> Layout:
-        """Return weight (n_out, n_in) and, where there is one, bias (n_out,)."""
         return {"weight": (self.n_out, self.n_in)} | ({"bias": (self.n_out,)} if self.bias else {})
-
-    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return a scaled normal matrix; nothing is drawn where the gain is 0."""
-        return _scaled_normal(self.layout(), self.gain, rng)
 
 
 @dataclass(frozen=True)
 class Conv(Layer):
-    """A convolution with a bias that keeps height and width; the kernel is odd. Initial values as `Linear`'s."""
+    """A convolution with a bias that keeps height and width; the kernel is odd."""
 
     c_in: int
     c_out: int
@@ -67,46 +66,38 @@ class Conv(Layer):
     gain: float = 1.0
 
     def layout(self) -> Layout:
-        """Return weight (c_out, c_in, kernel, kernel) and bias (c_out,)."""
         return {"weight": (self.c_out, self.c_in, self.kernel, self.kernel), "bias": (self.c_out,)}
 
+
+class Norm(Layer):
+    """A normalisation, followed by a scale, 1 at first, and a shift, 0 at first, for each channel."""
+
+    channels: int
+    affine: bool = True
+
+    def layout(self) -> Layout:
+        return {"weight": (self.channels,), "bias": (self.channels,)} if self.affine else {}
+
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return a scaled normal kernel; nothing is drawn where the gain is 0."""
-        return _scaled_normal(self.layout(), self.gain, rng)
+        return {name: np.full(shape, float(name == "weight"), np.float32) for name, shape in self.layout().items()}
 
 
 @dataclass(frozen=True)
-class GroupNorm(Layer):
-    """Normalisation of images over the pixels and channels of each group of channels, then a scale and a shift."""
+class GroupNorm(Norm):
+    """Normalisation of images over the pixels and channels of each group of channels."""
 
     channels: int
     groups: int = 32
     eps: float = 1e-5
 
-    def layout(self) -> Layout:
-        """Return weight and bias, (channels,)."""
-        return {"weight": (self.channels,), "bias": (self.channels,)}
-
-    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return ones and zeros."""
-        return _identity(self.layout())
-
 
 @dataclass(frozen=True)
-class LayerNorm(Layer):
-    """Normalisation over the last axis, (..., channels), then a scale and a shift unless ``affine`` is False."""
+class LayerNorm(Norm):
+    """Normalisation over the last axis, (..., channels); without scale and shift where ``affine`` is False."""
 
     channels: int
     eps: float = 1e-5
     affine: bool = True
-
-    def layout(self) -> Layout:
-        """Return weight and bias, (channels,), where there are any."""
-        return {"weight": (self.channels,), "bias": (self.channels,)} if self.affine else {}
-
-    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return ones and zeros."""
-        return _identity(self.layout())
 
 
 @dataclass(frozen=True)
@@ -117,12 +108,10 @@ class Embedding(Layer):
     width: int
 
     def layout(self) -> Layout:
-        """Return weight (rows, width)."""
         return {"weight": (self.rows, self.width)}
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return a standard normal table."""
-        return {"weight": rng.standard_normal((self.rows, self.width)).astype(np.float32)}
+        return {"weight": _normal((self.rows, self.width), 1.0, 1.0, rng)}
 
 
 @dataclass(frozen=True)
@@ -133,14 +122,10 @@ class Weight(Layer):
     std: float = 0.0
 
     def layout(self) -> Layout:
-        """Return weight, of that shape."""
         return {"weight": self.shape}
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return normal numbers; nothing is drawn where the deviation is 0."""
-        if self.std == 0:
-            return {"weight": np.zeros(self.shape, np.float32)}
-        return {"weight": (self.std * rng.standard_normal(self.shape)).astype(np.float32)}
+        return {"weight": _normal(self.shape, self.std, 1.0, rng) if self.std else np.zeros(self.shape, np.float32)}
 
 
 @dataclass(frozen=True)
@@ -161,6 +146,7 @@ class LogWeight(Layer):
     frequencies: tuple[float, ...]
     times: int = 1
     enabled: bool = True
+    gain = 0.0
 
     @property
     def linear(self) -> Linear:
@@ -168,12 +154,7 @@ class LogWeight(Layer):
         return Linear(2 * len(self.frequencies) * self.times, 1, gain=0.0)
 
     def layout(self) -> Layout:
-        """Return the linear layer's weight and bias, where it is enabled."""
         return self.linear.layout() if self.enabled else {}
-
-    def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        """Return zeros."""
-        return self.linear.init(rng) if self.enabled else {}
 
     def check(self, *times: Any) -> None:
         """Raise `ValueError` unless the layer is enabled and given as many times as it was made for."""
@@ -248,13 +229,5 @@ def check_end(two_times: bool, c_noise: Any, c_end: Any = None) -> None:
         )
 
 
-def _scaled_normal(layout: Layout, gain: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
-    values = {name: np.zeros(shape, np.float32) for name, shape in layout.items()}
-    if gain:
-        shape = layout["weight"]
-        values["weight"] = (gain * rng.standard_normal(shape) / math.sqrt(math.prod(shape[1:]))).astype(np.float32)
-    return values
-
-
-def _identity(layout: Layout) -> dict[str, np.ndarray]:
-    return {name: np.full(shape, float(name == "weight"), np.float32) for name, shape in layout.items()}
+def _normal(shape: tuple[int, ...], gain: float, divisor: float, rng: np.random.Generator) -> np.ndarray:
+    return (gain * rng.standard_normal(shape) / divisor).astype(np.float32)
