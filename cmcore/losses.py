@@ -1,8 +1,9 @@
 """The losses, per sample: (B,). Noise and times are arguments; nothing here draws a random number or stops at a mean.
 
 x0 and z are (B, ...) of one shape and dtype; times are numbers, arrays () or arrays (B,), in the units of the path
-``x_t = a(t) x_0 + b(t) noise_std z``, by default `VE`. ``cond`` is passed on to the networks by argument name. Networks with dropout must be given the same mask in both
-evaluations by way of ``cond``: unshared masks put variance of order 1 into a difference that should be small.
+``x_t = a(t) x_0 + b(t) noise_std z``, by default `VE`. ``cond`` is passed on to the networks by argument name. Networks with
+dropout must be given the same mask in both evaluations by way of ``cond``, as `cmcore.TrainSpec` does: unshared masks put
+variance of order 1 into a difference that should be small.
 """
 
 from __future__ import annotations

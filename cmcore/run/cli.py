@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 from typing import Any, NoReturn
 
-from cmcore import backend, recipes
+from cmcore import backend, networks, recipes
 from cmcore.errors import Error
 from cmcore.run import commands
 from cmcore.run.report import either
@@ -109,7 +109,7 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--batch", type=int, help="samples in a step (256)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
     parser.add_argument(
-        "--network", help=f"{' or '.join(networks.names())}; by default conv for images of at least 16 pixels a side"
+        "--network", help=f"{either(networks.names())}; by default conv for images of at least 16 pixels a side"
     )
     parser.add_argument("--width", type=int, help="the network's width")
     parser.add_argument("--blocks", type=int, help="the network's number of residual blocks (conv: in each level)")
