@@ -274,7 +274,7 @@ def test_a_third_partys_backend_needs_no_change_of_ours(third_party):
         assert theirs.owns(cm.grids.karras(5))
         from cmcore import testing
         for check in testing.CHECKS:
-            if "network" not in check.__name__:
+            if not {"network", "networks", "program"} & set(check.__name__.split("_")):
                 check(theirs)
         print(cm.of(x).name, cm.default().name)
         """,

@@ -160,7 +160,9 @@ def dropout(self: Any, h: Array, key: Array | None = None) -> Array:
     if key is None or not self.layer.rate:
         return h
     xp = namespace(h)
-    samples, elements = (xp.arange(n, dtype=xp.int32, device=device_of(h)) for n in (h.shape[0], math.prod(h.shape[1:])))
+    samples, elements = (
+        xp.arange(n, dtype=xp.int32, device=device_of(h)) for n in (h.shape[0], math.prod(h.shape[1:]))
+    )
     sample, element = xp.reshape(samples, (-1, *(1,) * (h.ndim - 1))), xp.reshape(elements, (1, *h.shape[1:]))
     mask = kept(key, self.layer.number, sample, element, self.layer.rate)
     return xp.where(mask, h / (1 - self.layer.rate), xp.zeros_like(h))

@@ -36,17 +36,21 @@ from cmcore.testing.gradients import (
 )
 from cmcore.testing.networks import (
     check_network_errors,
+    check_network_layers,
     check_network_log_weight,
     check_network_null_label,
     check_network_two_times,
     check_networks,
 )
+from cmcore.testing.program import check_program, check_program_jvp, check_program_samples
 from cmcore.testing.training import (
     check_trainer_average,
     check_trainer_draws,
+    check_trainer_dropout,
     check_trainer_frozen,
     check_trainer_learns,
     check_trainer_log_weight,
+    check_trainer_loss_shape,
     check_trainer_random_numbers,
     check_trainer_resumes,
     check_trainer_scalars,
@@ -61,6 +65,7 @@ CHECKS: tuple[Check, ...] = (
     check_streams,
     check_compile,
     check_networks,
+    check_network_layers,
     check_network_errors,
     check_network_null_label,
     check_network_two_times,
@@ -81,7 +86,12 @@ CHECKS: tuple[Check, ...] = (
     check_trainer_average,
     check_trainer_target,
     check_trainer_frozen,
+    check_trainer_dropout,
+    check_trainer_loss_shape,
     check_trainer_resumes,
+    check_program_samples,
+    check_program,
+    check_program_jvp,
 )
 """Every check; parametrise a test with them."""
 

@@ -125,7 +125,8 @@ def named(vector, like):
     """The parts of a vector, shaped and named like arrays."""
     ends = np.cumsum([np.prod(a.shape, dtype=int) for a in like.values()])
     return {
-        n: xp.reshape(vector[e - np.prod(a.shape, dtype=int) : e], a.shape) for (n, a), e in zip(like.items(), ends, strict=True)
+        n: xp.reshape(vector[e - np.prod(a.shape, dtype=int) : e], a.shape)
+        for (n, a), e in zip(like.items(), ends, strict=True)
     }
 
 
