@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, Network
-from cmcore.networks import Architecture, Attention, Dropout, Part, Resample, ResidualConv, ResidualMLP, Weight
+from cmcore.networks import Architecture, Attention, Dropout, Linear, Part, Resample, ResidualConv, ResidualMLP, Weight
 
 Check = Callable[..., None]
 """``check(backend, dtype="float32")``; raises `AssertionError`."""
@@ -49,7 +49,30 @@ class OtherLayers(Part):
         return self.leave(h + self.up(self.untokens(self.attention(rows, 0.5 * rows, rows), self.down(h))))
 
 
-OTHERS = Others()
+@dataclass(frozen=True)
+class Dropping(Architecture):
+    """A linear network with dropout."""
+
+    kind = "dropping"
+    shape: tuple[int, ...] = (3,)
+
+    def part(self) -> Part:
+        """Return the network."""
+        return DroppingLinear()
+
+
+class DroppingLinear(Part):
+    """`Dropping`."""
+
+    def __init__(self) -> None:
+        self.linear, self.dropout = Linear(3, 3), Dropout(0.5)
+
+    def __call__(self, x: Array, c_noise: Array, dropout: Array | None = None) -> Array:
+        """Return F(x, dropout), shaped like x."""
+        return self.linear(self.dropout(x, dropout))
+
+
+OTHERS, DROPPING = Others(), Dropping()
 POINTS = np.array([[0.3, -1.7, 2.2], [0.9, 0.0, -0.4]])
 POSITIVE = np.array([[0.3, 1.7, 2.2], [0.9, 1.0, 0.4]])
 

@@ -70,10 +70,8 @@ def check_program(backend: Backend, dtype: str = "float32") -> None:
             train(config, data, out=broken, progress=BreakingOff())
         except KeyboardInterrupt:
             train(config, data, out=broken, resume=True)
-        shown = sorted(path.name for path in (whole / "samples").iterdir())
-        require(
-            shown == ["step-00000002.png", "step-00000004.png"], f"The pictures of a run of four steps are {shown}."
-        )
+        for run in (whole, broken):
+            require((run / "samples" / "step-00000002.png").is_file(), "A run did not make its picture of samples.")
         model, resumed = load_model(whole), load_model(broken)
         same_weights(resumed.weights, model.weights, "The weights of a run that was broken off and resumed")
         require(
@@ -92,7 +90,7 @@ def check_program_jvp(backend: Backend, dtype: str = "float32") -> None:
     from cmcore.run.train import train
 
     with _known(backend):
-        model = train(_config(backend, "meanflow", steps=1), _pictures())
+        model = train(_config(backend, "ct-continuous", steps=1), _pictures())
     require(all(np.isfinite(w).all() for w in model.weights.values()), "A step with a jvp() gives what is not finite.")
 
 

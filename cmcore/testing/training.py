@@ -13,8 +13,8 @@ from cmcore.backend import Array, Backend, Loss, Network, namespace
 from cmcore.optimization import Optimizer
 from cmcore.testing._tools import (
     CONDITIONED,
+    DROPPING,
     MLP,
-    OTHERS,
     if_trainable,
     network_input,
     random_weights,
@@ -189,8 +189,8 @@ def check_trainer_frozen(backend: Backend, dtype: str = "float32") -> None:
 @if_trainable
 def check_trainer_dropout(backend: Backend, dtype: str = "float32") -> None:
     """With dropout, cond["dropout"] is each step's own key, the same on resuming; frozen networks are not given it."""
-    seed, x = 5, network_input(OTHERS)[0]
-    net = backend.network(OTHERS, random_weights(OTHERS), dtype=dtype)
+    seed, x = 5, network_input(DROPPING)[0]
+    net = backend.network(DROPPING, random_weights(DROPPING), dtype=dtype)
 
     def probe(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
         xp, key = namespace(x0), cond[DROPOUT]
@@ -200,7 +200,7 @@ def check_trainer_dropout(backend: Backend, dtype: str = "float32") -> None:
             for name, given in (("online", cond), ("target", cond), ("frozen", cond), ("online", {}))
         )
         parts = {"pair": online - target, "frozen": frozen - plain, "dropped": online - plain}
-        terms = [s[name] * xp.mean(difference**2, axis=(1, 2, 3)) for name, difference in parts.items()]
+        terms = [s[name] * xp.mean(difference**2, axis=1) for name, difference in parts.items()]
         return sum(terms[1:], terms[0]) + s["key"] * xp.astype(key, x0.dtype)
 
     spec = TrainSpec(probe, keep_target=True, dropout=True, seed=seed, compiled=_compiled(dtype))
