@@ -102,7 +102,7 @@ def _config(backend: Backend, recipe: str, steps: int = 2) -> Config:
         "network": "mlp",
         "width": 4,
         "blocks": 1,
-        "save_every": 2,
+        "save_every": 1,
         "sample_every": 2,
     }
     # Eagerly, which is faster than to compile so few steps.

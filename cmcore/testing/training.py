@@ -193,6 +193,7 @@ def check_trainer_dropout(backend: Backend, dtype: str = "float32") -> None:
     net = backend.network(DROPPING, random_weights(DROPPING), dtype=dtype)
 
     def probe(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        require(DROPOUT in cond, 'The step does not hand on cond["dropout"].')
         xp, key = namespace(x0), cond[DROPOUT]
         require(tuple(key.shape) == () and key.dtype == xp.int32, f"The key of dropout is {key.dtype}, not int32.")
         online, target, frozen, plain = (
