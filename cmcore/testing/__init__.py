@@ -9,7 +9,9 @@ test suite of your own::
 
 or all of them at once with `check_backend`. A backend whose ``trainable`` is False is asked for no gradients, only that
 it says so in a sentence. Networks are compared with the NumPy backend's. In float32 train steps are compiled, in any
-other dtype they run eagerly, so that two runs see both ways.
+other dtype they run eagerly, so that two runs see both ways. The namespace's functions are called with the keywords that
+the core uses, and `check_program` and its like do what `cmcore train` and `cmcore sample` do, so that a backend that passes
+trains and samples; they need the packages of the program and, for a while, register the backend under its name.
 """
 
 from __future__ import annotations
