@@ -59,6 +59,21 @@ class Optimizer:
         return {"lr": rate}
 
 
+def radam_factors(step: int, betas: tuple[float, float]) -> tuple[float, float]:
+    """Return what rectified Adam multiplies at step t, counted from 1: ``1 / (1 - b1^t)`` and the rectified ``1 / (sqrt(v) + eps)``.
+
+    The second is 0 while the variance is not tractable: then the step is the first times the moment, without adaptation (Liu et
+    al., ICLR 2020, algorithm 2, as PyTorch computes it). For a framework without RAdam; in float32 the formula loses all digits.
+    """
+    b1, b2 = betas
+    limit = 2 / (1 - b2) - 1
+    length = limit - 2 * step * b2**step / (1 - b2**step)
+    if length <= 5:
+        return 1 / (1 - b1**step), 0.0
+    rectified = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
+    return 1 / (1 - b1**step), math.sqrt(rectified * (1 - b2**step))
+
+
 def _number(optimizer: Optimizer, name: str) -> float:
     value = getattr(optimizer, name)
     if math.isinf(value):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cmcore.networks import ResidualConv, ResidualMLP, check_weights, from_config, grown, to_config
+from cmcore.networks import ResidualConv, ResidualMLP, check_weights, from_config, generic, grown, to_config
 
 PLAIN = [
     ResidualMLP((3,), width=8, blocks=1, classes=4, features=6),
@@ -67,3 +67,14 @@ def test_weights_grow_by_the_options_only(architecture):
         grown({name: w for name, w in given.items() if name != "head.bias"}, full)
     with pytest.raises(ValueError, match=r"no weight named 'end_in\.bias' and 5 more"):
         grown(complete, architecture)
+
+
+@plain
+def test_a_generic_network_with_other_weights_leaves_the_one_given_alone(architecture):
+    first, second = architecture.init(1), architecture.init(2)
+    net = generic.build(architecture, first, np.asarray)
+    other = generic.with_weights(net, second)
+    assert type(other) is type(net)
+    assert all(generic.weights_of(net)[name] is first[name] for name in first)
+    assert all(generic.weights_of(other)[name] is second[name] for name in second)
+    assert generic.weights_of(other).keys() == second.keys()

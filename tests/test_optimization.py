@@ -1,8 +1,10 @@
 """The schedules of the learning rate and of the average's decay, number by number, and settings that cannot be."""
 
+import math
+
 import pytest
 
-from cmcore.optimization import Optimizer
+from cmcore.optimization import Optimizer, radam_factors
 
 
 def rates(optimizer, steps, total):
@@ -73,3 +75,13 @@ def test_settings_that_cannot_be_are_a_sentence(settings, sentence):
 def test_a_setting_of_another_kind_is_a_sentence(name, kind):
     with pytest.raises(TypeError, match=f"The optimiser's {name} must be {kind}, got '0.1'."):
         Optimizer("adamw", **{name: "0.1"})
+
+
+def test_rectified_adam_adapts_once_its_variance_is_tractable():
+    betas = (0.9, 0.999)
+    assert [radam_factors(step, betas)[1] > 0 for step in range(1, 8)] == [False] * 5 + [True] * 2
+    assert [radam_factors(step, betas)[0] for step in (1, 2)] == pytest.approx([10.0, 1 / 0.19])
+    # After many steps it is Adam, and on the way there it grows.
+    factors = [radam_factors(step, betas)[1] / math.sqrt(1 - 0.999**step) for step in (6, 60, 600, 6000, 10**6)]
+    assert factors == sorted(factors)
+    assert factors[-1] == pytest.approx(1.0)

@@ -60,6 +60,8 @@ def log_weight(self: Any, *times: jax.Array) -> jax.Array:
 
 
 def attention(self: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    if q.dtype == jnp.float64:  # of which JAX's own takes the softmax in float32
+        return generic.attention(self, q, k, v)
     q, k, v = (t.reshape(*t.shape[:2], self.layer.heads, -1) for t in (q, k, v))
     out = jax.nn.dot_product_attention(q, k, v)
     return out.reshape(*out.shape[:2], -1)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from tinygrad import Tensor, dtypes
 from tinygrad.dtype import least_upper_dtype
 from tinygrad.nn.optim import LAMB
@@ -15,7 +13,7 @@ class RAdam(LAMB):
     """Rectified Adam (Liu et al., ICLR 2020, algorithm 2), as PyTorch computes it.
 
     Adam's moments, but a step of its own: the bias correction ``first`` and the rectified factor ``adaptive``, (1,)
-    tensors that `radam_factors` gives for each step (0: the variance is not yet tractable, so there is no adaptation).
+    tensors that `cmcore.optimization.radam_factors` gives for each step (0: the variance is not yet tractable, so there is no adaptation).
     They come from the host because their formula loses all digits in float32.
     """
 
@@ -30,17 +28,6 @@ class RAdam(LAMB):
             scale = (self.adaptive > 0).where(self.adaptive / (v.sqrt() + self.eps), 1.0)
             updates.append((self.lr * self.first * scale * m).cast(p.dtype))
         return updates, self.m + self.v
-
-
-def radam_factors(step: int, betas: tuple[float, float]) -> tuple[float, float]:
-    """Return 1 / (1 - b1^t) and the rectified factor of 1 / (sqrt(v) + eps) at step t, counted from 1."""
-    b1, b2 = betas
-    limit = 2 / (1 - b2) - 1
-    length = limit - 2 * step * b2**step / (1 - b2**step)
-    if length <= 5:
-        return 1 / (1 - b1**step), 0.0
-    rectified = (length - 4) * (length - 2) * limit / ((limit - 4) * (limit - 2) * length)
-    return 1 / (1 - b1**step), math.sqrt(rectified * (1 - b2**step))
 
 
 def build(settings: Optimizer, params: list[Tensor], others: list[Tensor]) -> LAMB:

@@ -12,6 +12,7 @@ from tinygrad.dtype import least_upper_dtype
 from tinygrad.nn.state import get_state_dict
 
 from cmcore.backend import Network
+from cmcore.optimization import radam_factors
 from cmcore.training import TrainSpec
 from cmcore_tinygrad import optimizers
 from cmcore_tinygrad.autodiff import parameters
@@ -51,7 +52,7 @@ class TrainStep:
         z, tau = self._spec.draw(stream, x0.shape, x0.dtype, wide)
 
         self._steps += 1
-        first, adaptive = optimizers.radam_factors(self._steps, self._spec.optimizer.betas)
+        first, adaptive = radam_factors(self._steps, self._spec.optimizer.betas)
         values = {**scalars, "radam_first": first, "radam_adaptive": adaptive}
         packed = asarray(list(values.values()), dtype=self._precision, device=self._device)
         mean = zeros(1, dtype=wide, device=self._device)

@@ -106,7 +106,7 @@ def load(name: str) -> Backend:
     except ModuleNotFoundError as missing:
         raise Error(
             f"The backend {name!r} needs the package {missing.name!r}, which is not installed: "
-            f'pip install "cmcore[{name}]".'
+            f"pip install {_to_install(points[name], missing.name)}."
         ) from missing
     register(backend)
     return _registered[name]
@@ -149,6 +149,12 @@ def describe(backend: Backend) -> str:
 @cache
 def _entry_points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group="cmcore.backends")}
+
+
+def _to_install(point: EntryPoint, package: str | None) -> str:
+    """What pip is asked for: the extra named after the backend, where its distribution has one, else the package."""
+    extras = [] if point.dist is None else point.dist.metadata.get_all("Provides-Extra") or []
+    return f'"{point.dist.name}[{point.name}]"' if point.dist and point.name in extras else str(package)
 
 
 def _lacks_a_package(name: str) -> bool:

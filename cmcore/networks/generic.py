@@ -6,6 +6,7 @@ weights by name. A backend passes `build` a table with its own functions in plac
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
@@ -13,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 
+from cmcore._arrays import device_of
 from cmcore.backend import namespace
 from cmcore.networks import layers
 from cmcore.networks.architecture import Architecture, check_weights
@@ -73,6 +75,14 @@ def weights_of(net: Any) -> dict[str, Array]:
     return {f"{path}.{n}": getattr(layer, n) for path, layer in natives(net) for n in layer.layer.layout()}
 
 
+def with_weights(net: Any, weights: Mapping[str, Array]) -> Any:
+    """Return a network that `build` returned with other weights, by name, in place of its own; the one given stays as it is.
+
+    So a loss becomes a function of the weights, as a framework with functional gradients needs it.
+    """
+    return copy.deepcopy(net, {id(w): weights[name] for name, w in weights_of(net).items()})
+
+
 def linear(self: Any, x: Array) -> Array:
     out = x @ self.weight.T
     return out + self.bias if self.layer.bias else out
@@ -82,7 +92,7 @@ def conv(self: Any, h: Array) -> Array:
     """A sum over the kernel of products with the shifted image."""
     xp, k, (b, c, rows, columns) = namespace(h), self.layer.kernel, h.shape
     for axis in (2, 3):
-        edge = xp.zeros((*h.shape[:axis], k // 2, *h.shape[axis + 1 :]), dtype=h.dtype)
+        edge = xp.zeros((*h.shape[:axis], k // 2, *h.shape[axis + 1 :]), dtype=h.dtype, device=device_of(h))
         h = xp.concat([edge, h, edge], axis=axis) if k > 1 else h
     out = 0.0
     for i in range(k):
@@ -107,7 +117,8 @@ def layer_norm(self: Any, h: Array) -> Array:
 def embedding(self: Any, label: Array) -> Array:
     # A negative label, which is no class, matches none.
     xp = namespace(label)
-    return xp.astype(label[:, None] == xp.arange(self.layer.rows), self.weight.dtype) @ self.weight
+    rows = xp.arange(self.layer.rows, dtype=label.dtype, device=device_of(label))
+    return xp.astype(label[:, None] == rows, self.weight.dtype) @ self.weight
 
 
 def weight(self: Any) -> Array:
@@ -116,7 +127,8 @@ def weight(self: Any) -> Array:
 
 def fourier(self: Any, *times: Array) -> Array:
     xp = namespace(*times)
-    angles = [c[:, None] * xp.astype(xp.asarray(self.layer.frequencies), c.dtype) for c in times]
+    w = [xp.asarray(self.layer.frequencies, dtype=c.dtype, device=device_of(c)) for c in times]
+    angles = [c[:, None] * each for c, each in zip(times, w, strict=True)]
     return xp.concat([part for a in angles for part in (xp.cos(a), xp.sin(a))], axis=1)
 
 
@@ -148,8 +160,10 @@ def dropout(self: Any, h: Array, key: Array | None = None) -> Array:
     if key is None or not self.layer.rate:
         return h
     xp = namespace(h)
-    sample = xp.reshape(xp.arange(h.shape[0], dtype=xp.int32), (-1, *(1,) * (h.ndim - 1)))
-    element = xp.reshape(xp.arange(math.prod(h.shape[1:]), dtype=xp.int32), (1, *h.shape[1:]))
+    samples, elements = (
+        xp.arange(n, dtype=xp.int32, device=device_of(h)) for n in (h.shape[0], math.prod(h.shape[1:]))
+    )
+    sample, element = xp.reshape(samples, (-1, *(1,) * (h.ndim - 1))), xp.reshape(elements, (1, *h.shape[1:]))
     mask = kept(key, self.layer.number, sample, element, self.layer.rate)
     return xp.where(mask, h / (1 - self.layer.rate), xp.zeros_like(h))
 

@@ -9,7 +9,9 @@ test suite of your own::
 
 or all of them at once with `check_backend`. A backend whose ``trainable`` is False is asked for no gradients, only that
 it says so in a sentence. Networks are compared with the NumPy backend's. In float32 train steps are compiled, in any
-other dtype they run eagerly, so that two runs see both ways.
+other dtype they run eagerly, so that two runs see both ways. The namespace's functions are called with the keywords that
+the core uses, and `check_program` and its like do what `cmcore train` and `cmcore sample` do, so that a backend that passes
+trains and samples; they need the packages of the program and, for a while, register the backend under its name.
 """
 
 from __future__ import annotations
@@ -36,17 +38,21 @@ from cmcore.testing.gradients import (
 )
 from cmcore.testing.networks import (
     check_network_errors,
+    check_network_layers,
     check_network_log_weight,
     check_network_null_label,
     check_network_two_times,
     check_networks,
 )
+from cmcore.testing.program import check_program, check_program_jvp, check_program_samples
 from cmcore.testing.training import (
     check_trainer_average,
     check_trainer_draws,
+    check_trainer_dropout,
     check_trainer_frozen,
     check_trainer_learns,
     check_trainer_log_weight,
+    check_trainer_loss_shape,
     check_trainer_random_numbers,
     check_trainer_resumes,
     check_trainer_scalars,
@@ -61,6 +67,7 @@ CHECKS: tuple[Check, ...] = (
     check_streams,
     check_compile,
     check_networks,
+    check_network_layers,
     check_network_errors,
     check_network_null_label,
     check_network_two_times,
@@ -81,7 +88,12 @@ CHECKS: tuple[Check, ...] = (
     check_trainer_average,
     check_trainer_target,
     check_trainer_frozen,
+    check_trainer_dropout,
+    check_trainer_loss_shape,
     check_trainer_resumes,
+    check_program_samples,
+    check_program,
+    check_program_jvp,
 )
 """Every check; parametrise a test with them."""
 

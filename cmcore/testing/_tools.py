@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
 import numpy as np
 
 from cmcore.backend import Array, Backend, Network
-from cmcore.networks import Architecture, ResidualConv, ResidualMLP
+from cmcore.networks import Architecture, Attention, Dropout, Linear, Part, Resample, ResidualConv, ResidualMLP, Weight
 
 Check = Callable[..., None]
 """``check(backend, dtype="float32")``; raises `AssertionError`."""
@@ -20,6 +21,58 @@ CONV = ResidualConv(shape=(2, 4, 4), width=4, multipliers=(1, 2), blocks=1, grou
 FLOW_MAP = ResidualMLP(shape=(3,), width=8, blocks=1, features=8, classes=4, two_times=True, log_weight=True)
 ARCHITECTURES: tuple[Architecture, ...] = (MLP, CONDITIONED, CONV, FLOW_MAP)
 
+
+@dataclass(frozen=True)
+class Others(Architecture):
+    """A network of the layers that `ARCHITECTURES` do without."""
+
+    kind = "others"
+    shape: tuple[int, ...] = (4, 4, 4)
+
+    def part(self) -> Part:
+        """Return the network."""
+        return OtherLayers()
+
+
+class OtherLayers(Part):
+    """`Others`."""
+
+    def __init__(self) -> None:
+        self.scale, self.attention, self.dropout = Weight((4,), std=1.0), Attention(heads=2), Dropout(0.5)
+        self.down, self.up = Resample(up=False), Resample(up=True, taps=(1.0, 3.0, 3.0, 1.0))
+
+    def __call__(self, x: Array, c_noise: Array, dropout: Array | None = None) -> Array:
+        """Return F(x, c_noise, dropout), shaped like x."""
+        h = self.enter(x)
+        h = h + self.per_channel(self.scale()[None, :] * c_noise[:, None], h)
+        rows = self.tokens(self.down(self.dropout(h, dropout)))
+        return self.leave(h + self.up(self.untokens(self.attention(rows, 0.5 * rows, rows), self.down(h))))
+
+
+@dataclass(frozen=True)
+class Dropping(Architecture):
+    """A linear network with dropout."""
+
+    kind = "dropping"
+    shape: tuple[int, ...] = (3,)
+
+    def part(self) -> Part:
+        """Return the network."""
+        return DroppingLinear()
+
+
+class DroppingLinear(Part):
+    """`Dropping`."""
+
+    def __init__(self) -> None:
+        self.linear, self.dropout = Linear(3, 3), Dropout(0.5)
+
+    def __call__(self, x: Array, c_noise: Array, dropout: Array | None = None) -> Array:
+        """Return F(x, dropout), shaped like x."""
+        return self.linear(self.dropout(x, dropout))
+
+
+OTHERS, DROPPING = Others(), Dropping()
 POINTS = np.array([[0.3, -1.7, 2.2], [0.9, 0.0, -0.4]])
 POSITIVE = np.array([[0.3, 1.7, 2.2], [0.9, 1.0, 0.4]])
 

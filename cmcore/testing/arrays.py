@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.backend import Array, Backend, namespace, of
+from cmcore._arrays import device_of, from_host
+from cmcore.backend import Array, Backend, load, namespace, of
 from cmcore.testing._tools import (
     POINTS,
     POSITIVE,
@@ -17,35 +18,53 @@ from cmcore.testing._tools import (
     require,
 )
 
-# What the mathematics calls, each of which must give what NumPy gives.
+# What the core calls, with the keywords that it uses; each must give what NumPy gives, in the dtype of x. A test of ours
+# compares this table with the core's source.
 _FUNCTIONS: dict[str, Callable[[Any, Any, Any], Any]] = {
     "abs": lambda xp, x, p: xp.abs(x),
-    "asarray": lambda xp, x, p: xp.asarray(x),
+    "arange": lambda xp, x, p: xp.astype(xp.arange(4, dtype=xp.int32, device=device_of(x)), x.dtype),
+    "asarray": lambda xp, x, p: xp.asarray([0.5, 2.0], dtype=x.dtype, device=device_of(x)),
+    "asarray of an array": lambda xp, x, p: (
+        xp.asarray(np.ones((2, 3)), dtype=x.dtype, device=device_of(x)) * xp.asarray(x)
+    ),
+    "astype": lambda xp, x, p: xp.astype(x > 0.0, x.dtype) - xp.astype(xp.astype(p, xp.int32), x.dtype),
+    "atan": lambda xp, x, p: xp.atan(x),
     "broadcast_to": lambda xp, x, p: xp.broadcast_to(x, (4, 2, 3)),
+    "clip": lambda xp, x, p: xp.clip(x, -0.5, 1.0),
+    "concat": lambda xp, x, p: xp.concat([x, p], axis=1),
     "cos": lambda xp, x, p: xp.cos(x),
     "exp": lambda xp, x, p: xp.exp(x),
     "expand_dims": lambda xp, x, p: xp.expand_dims(x, axis=1),
+    "expm1": lambda xp, x, p: xp.expm1(x),
     "floor": lambda xp, x, p: xp.floor(x),
-    "full": lambda xp, x, p: xp.full((2, 3), 0.25, dtype=x.dtype),
+    "full": lambda xp, x, p: xp.full((2, 3), 0.25, dtype=x.dtype, device=device_of(x)),
     "full_like": lambda xp, x, p: xp.full_like(x, 0.25),
     "log": lambda xp, x, p: xp.log(p),
     "log1p": lambda xp, x, p: xp.log1p(p),
     "matmul": lambda xp, x, p: xp.matmul(x, xp.matrix_transpose(p)),
+    "matmul of stacks": lambda xp, x, p: xp.matmul(x, p[:, :, None]) @ xp.ones_like(x)[:, None, :],
     "max": lambda xp, x, p: xp.max(x, axis=1, keepdims=True),
     "maximum": lambda xp, x, p: xp.maximum(x, p),
     "mean": lambda xp, x, p: xp.mean(x, axis=(0, 1)),
-    "min": lambda xp, x, p: xp.min(x, axis=0),
+    "mean of all": lambda xp, x, p: xp.mean(x) + xp.mean(p, axis=-1, keepdims=True),
+    "min": lambda xp, x, p: xp.min(x, axis=0, keepdims=True),
     "minimum": lambda xp, x, p: xp.minimum(x, p),
     "ones_like": lambda xp, x, p: xp.ones_like(x),
-    "reshape": lambda xp, x, p: xp.reshape(x, (3, 1, 2)),
+    "permute_dims": lambda xp, x, p: xp.permute_dims(x[:, None, :], (2, 0, 1)),
+    "reshape": lambda xp, x, p: xp.reshape(x, (3, 1, 2)) * xp.reshape(p, (-1, 2))[:, None, :],
     "sin": lambda xp, x, p: xp.sin(x),
     "sqrt": lambda xp, x, p: xp.sqrt(p),
     "squeeze": lambda xp, x, p: xp.squeeze(xp.expand_dims(x, axis=0), axis=0),
+    "stack": lambda xp, x, p: xp.stack([x, p], axis=1) + xp.stack([p[:, 0], x[:, 1], p[:, 2]], axis=-1)[:, None, :],
     "sum": lambda xp, x, p: xp.sum(x, axis=(1,)),
-    "where": lambda xp, x, p: xp.where(x <= 0.3, x, p),
+    "sum of rows": lambda xp, x, p: x / xp.sum(p, axis=1, keepdims=True),
+    "tan": lambda xp, x, p: xp.tan(p),
+    "tanh": lambda xp, x, p: xp.tanh(x),
+    "where": lambda xp, x, p: xp.where((x <= 0.3) | (x > 2.0), x, p),
+    "zeros": lambda xp, x, p: x + xp.zeros((2, 3), dtype=x.dtype, device=device_of(x)),
     "zeros_like": lambda xp, x, p: xp.zeros_like(x),
     "arithmetic": lambda xp, x, p: (2.0 * x - p / 3.0 + 1.0) ** 2 + p**-2 + 0.5**p + 1 / p,
-    "indexing": lambda xp, x, p: x[:, None, :] - p[None, :, :],
+    "indexing": lambda xp, x, p: x[:, None, :] - p[None, :, :] + x[..., 1:2] * p[(slice(None), 0)][:, None, None],
 }
 
 
@@ -81,14 +100,21 @@ def check_namespace(backend: Backend, dtype: str = "float32") -> None:
     x, p = backend.asarray(POINTS, dtype), backend.asarray(POSITIVE, dtype)
     require(namespace(x) is namespace(p), "cmcore.namespace must find one namespace for two arrays of the backend.")
     for name, call in _FUNCTIONS.items():
-        got = call(namespace(x), x, p)
-        close(backend, got, call(np, POINTS, POSITIVE), dtype, f"The namespace's {name}")
+        try:
+            got = call(namespace(x), x, p)
+        except (AttributeError, TypeError) as lacking:
+            raise AssertionError(
+                f"The namespace's {name} cannot be called as the core calls it: {lacking}"
+            ) from lacking
+        close(backend, got, call(load("numpy").xp, POINTS, POSITIVE), dtype, f"The namespace's {name}")
         require(got.dtype == x.dtype, f"The namespace's {name} turned {x.dtype} into {got.dtype}.")
     require(namespace(x).isdtype(x.dtype, "real floating"), f"isdtype does not know {x.dtype} as real floating.")
-    require(
-        float(namespace(x).finfo(x.dtype).smallest_normal) == float(np.finfo(dtype).smallest_normal),
-        f"finfo({x.dtype}).smallest_normal is wrong.",
-    )
+    for name in ("bits", "eps", "smallest_normal"):
+        found, expected = (float(getattr(xp.finfo(t), name)) for xp, t in ((namespace(x), x.dtype), (np, dtype)))
+        require(found == expected, f"finfo({x.dtype}).{name} is {found}, not {expected}.")
+    beside = from_host(POINTS, like=x)
+    require(beside.dtype == x.dtype and of(beside).name == backend.name, "Host values do not become the backend's.")
+    close(backend, beside, POINTS, dtype, "Host values placed beside an array")
 
 
 def check_placement(backend: Backend, dtype: str = "float32") -> None:

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.backend import Backend, Network, load
+from cmcore.backend import Array, Backend, Network, load
 from cmcore.networks import grown
 from cmcore.testing._tools import (
     ARCHITECTURES,
     CONDITIONED,
     FLOW_MAP,
     MLP,
+    OTHERS,
     close,
     end_input,
     evaluate,
@@ -47,6 +48,21 @@ def check_networks(backend: Backend, dtype: str = "float32") -> None:
             got.dtype == backend.asarray(x, dtype).dtype,
             f"The network {architecture} changed the dtype to {got.dtype}.",
         )
+
+
+def check_network_layers(backend: Backend, dtype: str = "float32") -> None:
+    """Attention, resampling, dropout and a weight by itself compute what the NumPy backend's do; dropout only with a key."""
+    weights, (x, c_noise, _) = random_weights(OTHERS), network_input(OTHERS)
+
+    def output(of: Backend, dtype: str, key: int | None) -> Array:
+        cond = {} if key is None else {"dropout": of.asarray(np.array(key, np.int32))}
+        return of.network(OTHERS, weights, dtype=dtype)(of.asarray(x, dtype), of.asarray(c_noise, dtype), **cond)
+
+    expected = [output(load("numpy"), "float64", key) for key in (None, 7, 1_500_000_000)]
+    require(not np.array_equal(expected[1], expected[2]), "Dropout ignores its key.")
+    for key, value in zip((None, 7, 1_500_000_000), expected, strict=True):
+        what = "without dropout" if key is None else f"with the dropout of key {key}"
+        close(backend, output(backend, dtype, key), value, dtype, f"The network {OTHERS} {what}", scale=10.0)
 
 
 def check_network_errors(backend: Backend, dtype: str = "float32") -> None:

@@ -13,6 +13,7 @@ from cmcore.backend import Array, Backend, Loss, Network, namespace
 from cmcore.optimization import Optimizer
 from cmcore.testing._tools import (
     CONDITIONED,
+    DROPPING,
     MLP,
     if_trainable,
     network_input,
@@ -21,7 +22,7 @@ from cmcore.testing._tools import (
     require,
     same_weights,
 )
-from cmcore.training import Trainer, TrainSpec
+from cmcore.training import DROPOUT, Trainer, TrainSpec, dropout_key
 
 
 @if_trainable
@@ -183,6 +184,52 @@ def check_trainer_frozen(backend: Backend, dtype: str = "float32") -> None:
     same_weights(
         backend.weights(teacher), random_weights(CONDITIONED, 1), "The weights of a frozen network after training"
     )
+
+
+@if_trainable
+def check_trainer_dropout(backend: Backend, dtype: str = "float32") -> None:
+    """With dropout, cond["dropout"] is each step's own key, the same on resuming; frozen networks are not given it."""
+    seed, x = 5, network_input(DROPPING)[0]
+    net = backend.network(DROPPING, random_weights(DROPPING), dtype=dtype)
+
+    def probe(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        require(DROPOUT in cond, 'The step does not hand on cond["dropout"].')
+        xp, key = namespace(x0), cond[DROPOUT]
+        require(tuple(key.shape) == () and key.dtype == xp.int32, f"The key of dropout is {key.dtype}, not int32.")
+        online, target, frozen, plain = (
+            nets[name](x0, tau, **given)
+            for name, given in (("online", cond), ("target", cond), ("frozen", cond), ("online", {}))
+        )
+        parts = {"pair": online - target, "frozen": frozen - plain, "dropped": online - plain}
+        terms = [s[name] * xp.mean(difference**2, axis=1) for name, difference in parts.items()]
+        return sum(terms[1:], terms[0]) + s["key"] * xp.astype(key, x0.dtype)
+
+    spec = TrainSpec(probe, keep_target=True, dropout=True, seed=seed, compiled=_compiled(dtype))
+    trainer = Trainer(backend, net, spec, {"frozen": net})
+
+    def seen(by: Trainer, index: int, what: str) -> float:
+        scalars = {name: float(name == what) for name in ("pair", "frozen", "dropped", "key")}
+        scalars |= {"lr": 0.0, "ema_decay": 0.9, "target_decay": 0.9}
+        return float(backend.to_numpy(by.step(index, backend.asarray(x, dtype), scalars)))
+
+    for index in (0, 1, 7):
+        expected, got = float(dropout_key(seed, index)), seen(trainer, index, "key")
+        require(math.isclose(got, expected, rel_tol=1e-6), f"At step {index} the key of dropout is not the step's own.")
+    dropped = seen(trainer, 2, "dropped")
+    require(dropped > 1e-2, 'cond["dropout"] makes the trained network drop nothing.')
+    require(seen(trainer, 2, "pair") < 1e-6, 'With one key, "online" and "target" do not drop the same.')
+    require(seen(trainer, 2, "frozen") < 1e-6, "A frozen network is given the key of dropout.")
+    require(seen(trainer, 3, "dropped") != dropped, "Two steps drop the same.")
+    resumed = Trainer(backend, net, spec, {"frozen": net})
+    resumed.restore(trainer.state())
+    require(seen(resumed, 2, "dropped") == dropped, "A step drops other numbers once its training is resumed.")
+
+
+@if_trainable
+def check_trainer_loss_shape(backend: Backend, dtype: str = "float32") -> None:
+    """A loss that is not one number per sample is a `ValueError`."""
+    trainer = _trainer(backend, lambda nets, x0, *rest: (nets["online"](x0, rest[1]) - x0) ** 2, dtype)
+    refuses(ValueError, lambda: _step(backend, trainer, 0, dtype, lr=1e-2), "a loss that is not of shape (B,)")
 
 
 @if_trainable

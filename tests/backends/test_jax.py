@@ -521,7 +521,7 @@ class TestTrainer:
 
     def test_frozen_networks_are_arguments_not_constants(self):
         trainer = make(bootstrap, frozen={"teacher": BACKEND.network(MLP, random_weights(MLP))})
-        assert sorted(np.shape(a) for a in trainer._frozen) == sorted(MLP.layout().values())
+        assert sorted(np.shape(a) for a in trainer._step._frozen) == sorted(MLP.layout().values())
         assert trainer.step(0, batch(), SCALARS).shape == ()
 
     def test_frozen_networks_may_be_functions(self):
