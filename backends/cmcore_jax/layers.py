@@ -6,6 +6,7 @@ is mapped over the batch, which costs nothing under `jax.jit`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -60,8 +61,11 @@ def log_weight(self: Any, *times: jax.Array) -> jax.Array:
 
 
 def attention(self: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
+    """In float32 at least; `jax.nn.dot_product_attention` has its softmax in float32 for float64 too."""
     q, k, v = (t.reshape(*t.shape[:2], self.layer.heads, -1) for t in (q, k, v))
-    out = jax.nn.dot_product_attention(q, k, v)
+    wide = jnp.promote_types(q.dtype, jnp.float32)
+    scores = jnp.einsum("bqhc,bkhc->bhqk", q, k, preferred_element_type=wide) / math.sqrt(q.shape[-1])
+    out = jnp.einsum("bhqk,bkhc->bqhc", jax.nn.softmax(scores).astype(v.dtype), v)
     return out.reshape(*out.shape[:2], -1)
 
 
