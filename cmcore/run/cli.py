@@ -108,7 +108,10 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--seed", type=int, help="of everything that is random (0)")
     parser.add_argument("--batch", type=int, help="samples in a step (256)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
-    parser.add_argument("--network", help="mlp or conv; by default conv for images of at least 16 pixels a side")
+    parser.add_argument(
+        "--network",
+        help="mlp, conv or one of an installed distribution; by default conv for images of at least 16 pixels a side",
+    )
     parser.add_argument("--width", type=int, help="the network's width")
     parser.add_argument("--blocks", type=int, help="the network's number of residual blocks (conv: in each level)")
     parser.add_argument("--size", type=int, help="crop and resize images to this many pixels a side")

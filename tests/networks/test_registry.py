@@ -1,6 +1,7 @@
 """A network of somebody else's distribution, the example's, in the program."""
 
 import importlib
+import warnings
 
 import numpy as np
 import pytest
@@ -8,9 +9,9 @@ from conftest import TRAINABLE, write_distribution
 from networks.own import EXAMPLE
 
 import cmcore as cm
-from cmcore.__main__ import main
 from cmcore.model import load_model
 from cmcore.networks import registry
+from cmcore.run.cli import main
 
 
 @pytest.fixture
@@ -41,7 +42,9 @@ def test_entry_points_are_architectures_of_their_kind(theirs):
 
 
 @pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
-def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, capsys, monkeypatch):
+def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, monkeypatch):
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
     np.save(tmp_path / "data.npy", np.random.default_rng(0).uniform(-1, 1, (40, 4, 4)).astype("float32"))
     common = ["train", "--data", str(tmp_path / "data.npy"), "--recipe", "ect", "--network", "patches", "--width", "8"]
     common += [
@@ -70,7 +73,8 @@ def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, capsys, mon
         return step(self, index, *args)
 
     monkeypatch.setattr(cm.Trainer, "step", interrupted)
-    assert main([*common, "--out", str(broken)]) != 0
+    with pytest.raises(KeyboardInterrupt):
+        main([*common, "--out", str(broken)])
     assert main(["train", "--out", str(broken), "--resume"]) == 0
     assert calls == [0, 1, 2, 3, 2, 3, 4, 5]
     one, two = load_model(whole), load_model(broken)
