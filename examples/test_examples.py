@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 HERE = Path(__file__).parent
-MORE = {"digits": ("--samples", "64")}
+MORE = {"digits": ("--samples", "64"), "new_network": ("--samples", "16")}
 # Compiling with torch takes longer than these few steps do without, and threads do not help networks this small.
 ENVIRONMENT = os.environ | {"TORCHDYNAMO_DISABLE": "1", "OMP_NUM_THREADS": "1"}
 
@@ -23,7 +23,7 @@ def run(name, backend, out, steps, *more):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["toy2d", "digits", "bring_your_own", "new_method"])
+@pytest.mark.parametrize("name", ["toy2d", "digits", "bring_your_own", "new_method", "new_network"])
 def test_runs_and_makes_its_picture(name, backend, tmp_path):
     out = tmp_path / "picture.png"
     text = run(name, backend, out, 3, *MORE.get(name, ()))
@@ -34,6 +34,11 @@ def test_runs_and_makes_its_picture(name, backend, tmp_path):
         assert min(picture.size) > 100
         assert len(picture.convert("RGB").getcolors(2**24)) > 2, "the picture is empty"
     assert list(tmp_path.iterdir()) == [out]
+    if name == "new_network":
+        assert "the weights are the same bits" in text
+        differences = re.findall(r"furthest from \w+'s (\S+)", text)
+        assert len(differences) > 1
+        assert all(float(d) < 1e-5 for d in differences)
 
 
 def test_toy_comes_close_to_the_exact_answer(backend, tmp_path):

@@ -76,7 +76,7 @@ def build(
     """Return the architecture's module with the given weights, each passed through ``place``; `ValueError` if unfit."""
     check_weights(architecture, weights)
     placed = {name: place(w) for name, w in weights.items()}
-    dtype = next(iter(placed.values())).dtype
+    dtype = place(np.zeros(())).dtype  # there may be no weight
 
     def leaf(layer: Layer, path: str) -> eqx.Module:
         weight, bias = (placed[f"{path}.{n}"] if n in layer.layout() else None for n in ("weight", "bias"))

@@ -84,6 +84,8 @@ def _mapped(x: Any, f: Callable[[Tensor], Tensor]) -> Any:
 
 def owned(tensors: list[Tensor]) -> list[Tensor]:
     """Return the tensors as TinyJit wants its inputs: computed, each filling memory of its own."""
+    if not tensors:
+        return []
     Tensor.realize(*tensors)
     seen: set[Any] = set()
     result = []

@@ -50,7 +50,8 @@ def build(
         if frequencies := getattr(native.layer, "frequencies", None):
             native.frequencies = Constant(place(np.array(frequencies)))
             constants.append(native.frequencies.value)
-    Tensor.realize(*constants, *get_state_dict(net).values())
+    if tensors := [*constants, *get_state_dict(net).values()]:
+        Tensor.realize(*tensors)
     if compute is not None:
         net.__class__ = _computing_in(compute, type(net))
     return net

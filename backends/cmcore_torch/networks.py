@@ -52,13 +52,14 @@ def _node(cls: type[Part], attributes: Mapping[str, Any]) -> nn.Module:
 @cache
 def _native(cls: type[Part]) -> type[nn.Module]:
     own = methods(cls) | {"halves": _halves}
-    own["forward"] = own.pop("__call__")
+    if "__call__" in own:
+        own["forward"] = own.pop("__call__")
     return type(cls.__name__, (nn.Module,), {**own, "__module__": cls.__module__})
 
 
 def _halves(self: nn.Module, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """`cmcore.networks.Part.halves` as one operation, whose gradient is one too."""
-    return h.chunk(2, dim=1)
+    return h.chunk(2, dim=2 if h.ndim == 3 else 1)
 
 
 def _several(recompute: bool, children: list[nn.Module] | dict[str, nn.Module]) -> nn.Module:

@@ -34,6 +34,16 @@ class Architecture(ABC):
     added: ClassVar[tuple[str, ...]] = ()
     """The attributes of the part that the settings ``two_times`` and ``log_weight`` add: their initial values come last."""
 
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        raise TypeError(
+            f"A network's settings are a dataclass: write @dataclass(frozen=True) above {type(self).__name__}."
+        )
+
+    def __post_init__(self) -> None:
+        # As read from a file, which has no tuples.
+        for field in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, field.name, _without_lists(getattr(self, field.name)))
+
     @abstractmethod
     def part(self) -> Part:
         """Return the network."""
@@ -89,6 +99,10 @@ def grown(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: i
     complete = {**weights, **fresh}
     check_weights(architecture, complete)
     return complete
+
+
+def _without_lists(value: Any) -> Any:
+    return tuple(map(_without_lists, value)) if isinstance(value, (list, tuple)) else value
 
 
 def _and_more(items: list[str]) -> str:

@@ -38,7 +38,7 @@ class ResidualMLP(Architecture):
     added: ClassVar[tuple[str, ...]] = ADDED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
+        super().__post_init__()
         check_settings(self, "width", "blocks")
 
     def part(self) -> Part:

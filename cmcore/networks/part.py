@@ -12,7 +12,8 @@ names of the weights are the attributes' paths, such as ``blocks.0.linear.weight
 each part becomes an object of a class with the part's methods, in which the layers compute. So methods use nothing but their
 attributes, arguments and `cmcore.namespace`, and call each other as ``self.name``; ``super()`` is not there.
 
-What depends on the order of an image's axes goes through the functions below, which a backend may replace.
+What depends on the order of an image's axes goes through the functions below, which a backend may replace. They take images,
+rows (B, C) and tokens (B, N, C), whose channels are the last axis everywhere.
 """
 
 from __future__ import annotations
@@ -26,15 +27,25 @@ from cmcore.networks.layers import Dropout, Layer
 from cmcore.types import Array
 
 RESERVED = frozenset(
-    "T_destination add_module apply bfloat16 buffers call_super_init children compile cpu cuda double dump_patches eval "
-    "extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu load_state_dict modules mtia "
-    "named_buffers named_children named_modules named_parameters parameters register_backward_hook register_buffer "
-    "register_forward_hook register_forward_pre_hook register_full_backward_hook register_full_backward_pre_hook "
-    "register_load_state_dict_post_hook register_load_state_dict_pre_hook register_module register_parameter "
-    "register_state_dict_post_hook register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory "
-    "state_dict to to_empty train training type xpu zero_grad".split()
+    "T_destination _apply _backward_hooks _backward_pre_hooks _buffers _call_impl _compiled_call_impl _forward_hooks "
+    "_forward_hooks_always_called _forward_hooks_with_kwargs _forward_pre_hooks _forward_pre_hooks_with_kwargs "
+    "_get_backward_hooks _get_backward_pre_hooks _get_name _is_full_backward_hook _load_from_state_dict "
+    "_load_state_dict_post_hooks _load_state_dict_pre_hooks _maybe_warn_non_full_backward_hook _modules "
+    "_named_members _non_persistent_buffers_set _parameters _register_load_state_dict_pre_hook "
+    "_register_state_dict_hook _replicate_for_data_parallel _save_to_state_dict _slow_forward _state_dict_hooks "
+    "_state_dict_pre_hooks _version _wrapped_call_impl add_module apply bfloat16 buffers call_super_init children "
+    "compile cpu cuda double dump_patches eval extra_repr float forward get_buffer get_extra_state get_parameter "
+    "get_submodule half ipu load_state_dict modules mtia named_buffers named_children named_modules named_parameters "
+    "parameters register_backward_hook register_buffer register_forward_hook register_forward_pre_hook "
+    "register_full_backward_hook register_full_backward_pre_hook register_load_state_dict_post_hook "
+    "register_load_state_dict_pre_hook register_module register_parameter register_state_dict_post_hook "
+    "register_state_dict_pre_hook requires_grad_ set_extra_state set_submodule share_memory state_dict to to_empty "
+    "train training type xpu zero_grad".split()
 )
 """The names that a framework's own class of modules needs for itself (those of torch.nn.Module)."""
+
+_OF_DICTS = frozenset("clear copy fromkeys get items keys pop popitem setdefault update values".split())
+"""The names that a framework's own container of modules by name needs besides."""
 
 
 class Part:
@@ -49,15 +60,19 @@ class Part:
         return h
 
     def per_channel(self, v: Array, h: Array) -> Array:
-        """Return a number for each channel, (B, C), so that it broadcasts against images h."""
-        return namespace(v).reshape(v, (*v.shape, *(1,) * (h.ndim - 2)))
+        """Return a number for each channel, (B, C), so that it broadcasts against h, images or tokens."""
+        sides = [1] * (h.ndim - 2)
+        return namespace(v).reshape(v, (v.shape[0], *sides, v.shape[1]) if h.ndim == 3 else (*v.shape, *sides))
 
     def concat(self, *h: Array) -> Array:
-        """Return images, or rows (B, C), side by side along their channels."""
-        return namespace(*h).concat(list(h), axis=1)
+        """Return images, rows or tokens side by side along their channels."""
+        return namespace(*h).concat(list(h), axis=2 if h[0].ndim == 3 else 1)
 
     def halves(self, h: Array) -> tuple[Array, Array]:
-        """Return the first and the second half of the channels of images or of rows (B, C)."""
+        """Return the first and the second half of the channels of images, rows or tokens."""
+        if h.ndim == 3:
+            half = h.shape[2] // 2
+            return h[:, :, :half], h[:, :, half:]
         half = h.shape[1] // 2
         return h[:, :half], h[:, half:]
 
@@ -92,6 +107,8 @@ def realised(
     ``leaf(layer, path)`` makes a layer, ``node(cls, attributes)`` an object of the native class of a part's class, and
     ``several`` a container of a list or a dict of such objects. Layers of dropout are numbered in the order of definition.
     """
+    if not isinstance(part, Part) or not callable(part):
+        raise TypeError(f"A network is a cmcore.networks.Part with a method __call__, got {type(part).__name__}.")
     numbers = {path: i for i, path in enumerate(p for p, layer in leaves(part) if isinstance(layer, Dropout))}
 
     def made(x: Any, path: str) -> Any:
@@ -111,14 +128,17 @@ def realised(
 def methods(cls: type[Part]) -> dict[str, Any]:
     """Return what a part's class defines, `Part`'s functions first, for a backend's own class of it.
 
-    A method that needs the class it was written in, as ``super()`` does, is a `TypeError`.
+    A method that needs the class it was written in, as ``super()`` does, and one with a reserved name are a `TypeError`.
     """
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__[:-1]):
         for name, value in vars(base).items():
             if name.startswith("__") and name not in ("__call__", "__doc__"):
                 continue
-            if "__class__" in getattr(getattr(value, "__code__", None), "co_freevars", ()):
+            if name in RESERVED:
+                raise TypeError(f"{base.__name__}.{name} has a name of frameworks' modules; choose another.")
+            function = getattr(value, "__func__", getattr(value, "fget", value))
+            if "__class__" in getattr(getattr(function, "__code__", None), "co_freevars", ()):
                 raise TypeError(
                     f"{base.__name__}.{name} uses super(), which a part cannot: its methods become those of a backend's own "
                     "class. Give the other method a name of its own and call it as self.name()."
@@ -137,8 +157,12 @@ def _children(x: Any, path: str) -> list[tuple[str, Any]]:
         return [(_joined(path, name), child) for name, child in vars(x).items()]
     if isinstance(x, dict):
         for name in x:
-            if not isinstance(name, str) or not name or "." in name or name in RESERVED:
+            if not isinstance(name, str) or not name or "." in name:
                 raise TypeError(f"The dict {path!r} of a part has the key {name!r}; keys are names without dots.")
+            if name in RESERVED | _OF_DICTS:
+                raise TypeError(
+                    f"The key {name!r} of the dict {path!r} is a name of frameworks' modules; choose another."
+                )
         return [(_joined(path, name), child) for name, child in x.items()]
     if _is_plain(x):
         return []

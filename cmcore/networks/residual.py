@@ -50,8 +50,7 @@ class ResidualConv(Architecture):
     added: ClassVar[tuple[str, ...]] = ADDED
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "shape", tuple(self.shape))
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        super().__post_init__()
         check_settings(self, "width", "blocks", "groups")
         if len(self.shape) != 3:
             raise ValueError(f"A convolutional network needs data of shape (C, H, W), got {self.shape}.")

@@ -118,7 +118,7 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
         return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
     kind = config.network or ("conv" if facts.images and min(facts.shape[1:]) >= CONV_FROM else "mlp")
     network = networks.get(kind)
-    return network(shape=facts.shape, **_sizes(network, config, facts))  # type: ignore[call-arg]
+    return network(shape=facts.shape, **_sizes(network, config, facts))
 
 
 def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dict[str, Any]:
