@@ -87,13 +87,25 @@ class Part:
         return xp.reshape(xp.permute_dims(rows, (0, 2, 1)), (rows.shape[0], rows.shape[2], *h.shape[2:]))
 
 
-def leaves(part: Any, path: str = "") -> Iterator[tuple[str, Layer]]:
-    """Yield every layer with its path, in the order of definition; `TypeError` for what is no part, layer or plain data."""
+def leaves(part: Any, path: str = "", seen: dict[int, str] | None = None) -> Iterator[tuple[str, Layer]]:
+    """Yield every layer with its path, in the order of definition; `TypeError` for what is no part, layer or plain data.
+
+    ``seen`` are the paths of the parts so far, by identity: one in two places, whose weights could have two names, is a
+    `TypeError` too.
+    """
+    seen = {} if seen is None else seen
+    if isinstance(part, Part) or (isinstance(part, Layer) and part.layout()):
+        if id(part) in seen:
+            raise TypeError(
+                f"{path!r} is the same object as {seen[id(part)]!r}; give each place a part of its own, or the part once a name "
+                "and call it twice where its weights are to be shared."
+            )
+        seen[id(part)] = path
     if isinstance(part, Layer):
         yield path, part
         return
     for name, child in _children(part, path):
-        yield from leaves(child, name)
+        yield from leaves(child, name, seen)
 
 
 def realised(

@@ -61,6 +61,16 @@ class Made(Architecture):
 
 
 @every
+def test_one_object_in_two_places_is_refused(name):
+    block, linear = Uncallable(), Linear(2, 2)
+    for shared in ({"blocks": [block] * 2}, {"one": linear, "other": {"a": linear}}):
+        with pytest.raises(
+            TypeError, match=r"is the same object as '(blocks\.0|one)'; give each place a part of its own"
+        ):
+            cm.load(name).network(Made(lambda shared=shared: Plain(**shared)))
+
+
+@every
 @pytest.mark.parametrize(
     "reserved", ["half", "double", "type", "train", "forward", "training", "parameters", "_modules"]
 )
