@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -78,6 +79,15 @@ def as_own_times(t: Time, x: Array, name: str = "t") -> Array:
     times = as_times(t, x, name)
     # PyTorch differentiates along no array that was broadcast.
     return times if getattr(t, "ndim", 0) == 1 else times * namespace(x).ones_like(times)
+
+
+def conditions(cond: Mapping[str, Array] | None) -> Mapping[str, Array]:
+    """Return what networks are conditioned on, nothing for None; `TypeError` for what is no mapping."""
+    if cond is None:
+        return {}
+    if not isinstance(cond, Mapping):
+        raise TypeError(f'cond must be a mapping such as {{"label": y}}, got {type(cond).__name__}.')
+    return cond
 
 
 def per_sample(values: Array, x: Array) -> Array:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, per_sample
+from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, conditions, per_sample
 from cmcore.backend import Array, Network, jvp, namespace
 from cmcore.grids import TimePair
 from cmcore.parametrization import EDM, ConsistencyFunction
@@ -100,7 +100,7 @@ def average_velocity_by(
 
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
-    middle, cond = times.t - split * times.gap, cond or {}
+    middle, cond = times.t - split * times.gap, conditions(cond)
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first
     second = flow_map.velocity(x_middle, middle, times.r, **cond)

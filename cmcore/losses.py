@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cmcore._arrays import Time
+from cmcore._arrays import Time, conditions
 from cmcore.backend import Array, stop_gradient
 from cmcore.distances import Distance, squared_l2
 from cmcore.paths import VE, Denoiser, Path
@@ -34,7 +34,7 @@ def denoising(
 
     With the weight `cmcore.weightings.Karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
     """
-    return distance(denoiser(_noisy(path, x0, z, t), t, **(cond or {})), x0)
+    return distance(denoiser(_noisy(path, x0, z, t), t, **conditions(cond)), x0)
 
 
 def consistency(
@@ -60,7 +60,7 @@ def consistency(
 
     ``f_target`` is f itself (no target network) or f with averaged weights; no gradient reaches it either way.
     """
-    x_t, cond = _noisy(path, x0, z, t), cond or {}
+    x_t, cond = _noisy(path, x0, z, t), conditions(cond)
     if isinstance(t, (int, float)) and isinstance(r, (int, float)) and r > t:
         raise ValueError(f"The pair of times must satisfy r <= t, got t = {t} and r = {r}.")
     x_r = _noisy(path, x0, z, r) if denoiser is None else stop_gradient(solve(step, denoiser, x_t, (t, r), path=path))
@@ -71,4 +71,5 @@ def consistency(
 
 def _noisy(path: Path, x0: Array, z: Array, t: Time) -> Array:
     """The path's point at time t for standard normal z."""
+    path.check(t)
     return path.perturb(x0, z if path.noise_std == 1.0 else path.noise_std * z, t)

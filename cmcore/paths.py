@@ -83,6 +83,11 @@ class Path(ABC):
         c = self.a(t) / self.a(s)
         return c, self.noise_std * functions(t).sqrt(self.b(t) ** 2 - (c * self.b(s)) ** 2)
 
+    def check(self, t: Time, what: str = "") -> None:
+        """Raise `ValueError` if a time, given as a number, is beyond the path's end."""
+        if isinstance(t, (int, float)) and not t <= self.end:
+            raise ValueError(f"Times on the path {type(self).__name__} are at most {self.end}, got {t}{what}.")
+
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
         check_state(x0, "x0")

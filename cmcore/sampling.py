@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from cmcore._arrays import as_times, check_output, check_same, check_state, per_sample
+from cmcore._arrays import as_times, check_output, check_same, check_state, conditions, per_sample
 from cmcore._options import check_kind
 from cmcore.backend import Array
 from cmcore.flow_maps import FlowMap
@@ -35,7 +35,7 @@ def onestep(
     check_state(z, "z")
     if not 0 < t_max < math.inf:
         raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
-    return check_output(f(_start(path, z, t_max), float(t_max), **(cond or {})), z, "The consistency function")
+    return check_output(f(_start(path, z, t_max), float(t_max), **conditions(cond)), z, "The consistency function")
 
 
 def multistep(
@@ -61,7 +61,7 @@ def multistep(
     if callback is not None:
         callback(0, x)
     for i, t in enumerate(times[1:]):
-        x = check_output(f(_back(path, x, t_min, t, noise(i)), t, **(cond or {})), x, "The consistency function")
+        x = check_output(f(_back(path, x, t_min, t, noise(i)), t, **conditions(cond)), x, "The consistency function")
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -85,7 +85,7 @@ def flow_map(
     times = _way(times)
     x = _noise(path, z, times[0])
     for i, (t, s) in enumerate(pairwise(times)):
-        x = check_output(flow_map(x, t, s, **(cond or {})), x, "The flow map")
+        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
         if callback is not None:
             callback(i, x)
     return x
@@ -120,7 +120,7 @@ def gamma(
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
         s = after if i == last else _below(path, after, t_min, gamma)
-        x = check_output(flow_map(x, t, s, **(cond or {})), x, "The flow map")
+        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
         if s < after:
             x = _back(path, x, s, after, noise(i))
         if callback is not None:
@@ -134,8 +134,7 @@ def _start(path: Path, z: Array, t: float) -> Array:
 
 
 def _noise(path: Path, z: Array, t: float) -> Array:
-    if not t <= path.end:
-        raise ValueError(f"Times on the path {type(path).__name__} are at most {path.end}, got {t} to start from.")
+    path.check(t, " to start from")
     return per_sample(path.b(as_times(t, z)) * path.noise_std, z) * z
 
 

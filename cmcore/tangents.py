@@ -10,7 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from cmcore._arrays import Time, as_own_times, check_output, check_same, check_state, per_sample, sum_samples
+from cmcore._arrays import (
+    Time,
+    as_own_times,
+    check_output,
+    check_same,
+    check_state,
+    conditions,
+    per_sample,
+    sum_samples,
+)
 from cmcore.backend import Array, Network, jvp, stop_gradient
 from cmcore.distances import squared_l2
 
@@ -76,7 +85,7 @@ def trigflow_tangent(
     cos, sin = xp.cos(t), xp.sin(t)
     scale = per_sample(cos * sin, x)
     out, along = differentiate(
-        lambda y, s: check_output(net(y, s, **(cond or {})), y),
+        lambda y, s: check_output(net(y, s, **conditions(cond)), y),
         (x / sigma_data, t),
         (scale * velocity / sigma_data, cos * sin),
     )

@@ -11,6 +11,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
+from cmcore._arrays import conditions
+from cmcore._options import check_kind
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
 from cmcore.types import Array, Loss, Network
@@ -54,6 +56,12 @@ class TrainSpec:
     compiled: bool = True
 
     def __post_init__(self) -> None:
+        if not callable(self.loss):
+            raise TypeError(f"The loss must be a function of nets, x0, z, tau, scalars and cond, got {self.loss!r}.")
+        if not isinstance(self.optimizer, Optimizer):
+            raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam"), got {self.optimizer!r}.')
+        check_kind("draws", self.draws, int)
+        check_kind("seed", self.seed, int)
         if self.tau not in _DRAWS:
             raise ValueError(f"Unknown distribution of tau {self.tau!r}; choose one of {', '.join(_DRAWS)}.")
         if self.draws < 1:
@@ -82,6 +90,8 @@ class TrainSpec:
         if self.dropout:
             nets = {n: net if n in ("online", "target") else _without_dropout(net) for n, net in nets.items()}
         losses = self.loss(nets, x0, z, tau, scalars, cond)
+        if not hasattr(losses, "shape"):
+            raise TypeError(f"The loss must be an array, one number per sample, got {type(losses).__name__}.")
         if tuple(losses.shape) != tuple(x0.shape[:1]):
             raise ValueError(
                 f"The loss must be one number per sample, {tuple(x0.shape[:1])}, got shape {tuple(losses.shape)}."
@@ -100,6 +110,10 @@ class Trainer:
     def __init__(
         self, backend: Backend, net: Network, spec: TrainSpec, frozen: Mapping[str, Network] | None = None
     ) -> None:
+        if not isinstance(spec, TrainSpec):
+            raise TypeError(
+                f"A trainer is given a cmcore.TrainSpec, such as TrainSpec(loss), got {type(spec).__name__}."
+            )
         if taken := sorted({"online", "target"} & (frozen or {}).keys()):
             raise ValueError(f"A frozen network cannot be named {taken[0]!r}: the trainer's own network is.")
         self._backend, self._spec = backend, spec
@@ -119,7 +133,7 @@ class Trainer:
             raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
         if not _is_floating(x0):
             raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
-        cond = dict(cond or {})
+        cond = dict(conditions(cond))
         if self._spec.dropout:
             cond[DROPOUT] = dropout_key(self._spec.seed, index)
         return self._step(index, x0, scalars, cond)
@@ -139,7 +153,8 @@ class Trainer:
     def restore(self, state: Mapping[str, np.ndarray]) -> None:
         """Put back what `state` returned; training then continues bit for bit.
 
-        If it is of another kind of trainer that is a `ValueError`, and nothing is changed.
+        A state of other names, shapes or types, as another network or another kind of optimiser has them, is a `ValueError`,
+        and nothing is changed.
         """
         groups = self._step.expected(state.keys())
         expected = _flat(groups)

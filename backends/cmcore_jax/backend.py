@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmcore.backend import Network
+from cmcore.backend import Network, check_computes
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
 from cmcore_jax import devices, networks, parameters
@@ -106,6 +106,7 @@ class JaxBackend:
     ) -> Network:
         """Build the architecture as an equinox module."""
         values = architecture.init(seed) if weights is None else weights
+        check_computes(self, compute)
         inner = available(compute) if compute else None
         net: Network = networks.build(architecture, values, lambda w: self.asarray(w, dtype), inner, recompute)
         return net

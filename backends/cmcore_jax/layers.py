@@ -33,6 +33,7 @@ def conv(self: Any, h: jax.Array) -> jax.Array:
 
 
 def group_norm(self: Any, h: jax.Array) -> jax.Array:
+    self.layer.check(h.shape[-1])
     grouped = h.reshape(h.shape[0], -1, self.layer.groups, h.shape[-1] // self.layer.groups)
     centred = grouped - grouped.mean((1, 3), keepdims=True)
     scale = jax.lax.rsqrt(jnp.square(centred).mean((1, 3), keepdims=True) + self.layer.eps)
@@ -40,12 +41,16 @@ def group_norm(self: Any, h: jax.Array) -> jax.Array:
 
 
 def layer_norm(self: Any, h: jax.Array) -> jax.Array:
+    self.layer.check(h.shape[-1])
     normal = _over_rows(eqx.nn.LayerNorm(self.layer.channels, self.layer.eps, use_weight=False, use_bias=False), h)
     return self.weight * normal + self.bias if self.layer.affine else normal
 
 
 def embedding(self: Any, label: jax.Array) -> jax.Array:
-    return jax.vmap(lambda one: jnp.where(one < 0, 0.0, self.weight[one]))(label)
+    def row(one: jax.Array) -> jax.Array:
+        return jnp.where((one < 0) | (one >= self.layer.rows), 0.0, self.weight[one])
+
+    return jax.vmap(row)(label)
 
 
 def fourier(self: Any, *times: jax.Array) -> jax.Array:

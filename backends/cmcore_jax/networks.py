@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cmcore.networks import Architecture, Layer, Part, check_weights, methods, realised
+from cmcore.networks import Architecture, Layer, Part, check_weights, methods, picklable, realised
 from cmcore_jax.layers import LAYERS
 
 Placement = Callable[[np.ndarray], jax.Array]
@@ -88,15 +88,16 @@ def build(
         return tuple(map(block, children))
 
     def block(child: Any) -> Any:
-        return _changed(child, _recomputed) if recompute and isinstance(child, eqx.Module) else child
+        return _changed(child, _recomputing) if recompute and isinstance(child, eqx.Module) else child
 
     net = realised(architecture.part(), leaf, _node, several)
-    return net if compute is None else _changed(net, _computing_in(compute))
+    return net if compute is None else _changed(net, _computing_in, compute)
 
 
 @cache
 def _native_layer(cls: type[Layer]) -> type[Native]:
-    return type(cls.__name__, (Native,), {"__call__": LAYERS[cls], "__module__": cls.__module__})
+    own = {"__call__": LAYERS[cls], "__module__": cls.__module__, **picklable(_native_layer, cls)}
+    return type(cls.__name__, (Native,), own)
 
 
 def _node(cls: type[Part], attributes: Mapping[str, Any]) -> eqx.Module:
@@ -118,43 +119,39 @@ def _is_layer(value: Any) -> bool:
 def _native(cls: type[Part], names: tuple[str, ...], static: tuple[str, ...]) -> type[eqx.Module]:
     own = methods(cls) | {name: f for name, f in vars(ChannelsLast).items() if not name.startswith("__")}
     fields = {name: eqx.field(static=True) for name in static}
-    annotations = dict.fromkeys(names, Any)
-    return type(
-        cls.__name__, (eqx.Module,), {**own, **fields, "__annotations__": annotations, "__module__": cls.__module__}
-    )
+    about = {"__annotations__": dict.fromkeys(names, Any), "__module__": cls.__module__}
+    return type(cls.__name__, (eqx.Module,), {**own, **fields, **about, **picklable(_native, cls, names, static)})
 
 
-def _changed(module: eqx.Module, call: Callable[[Any], Any]) -> eqx.Module:
-    """Return the module as one of a class whose ``__call__`` is ``call`` of its own."""
+def _changed(module: eqx.Module, change: Callable[..., Any], *settings: Any) -> eqx.Module:
+    """Return the module as one of a class whose ``__call__`` is ``change`` of its own."""
     cls = type(module)
-    changed: eqx.Module = _subclass(cls, call)(**{name: getattr(module, name) for name in cls.__dataclass_fields__})
+    attributes = {name: getattr(module, name) for name in cls.__dataclass_fields__}
+    changed: eqx.Module = _subclass(cls, change, *settings)(**attributes)
     return changed
 
 
 @cache
-def _subclass(cls: type[eqx.Module], call: Callable[[Any], Any]) -> type[eqx.Module]:
-    return type(cls.__name__, (cls,), {"__call__": call(cls.__call__), "__module__": cls.__module__})
+def _subclass(cls: type[eqx.Module], change: Callable[..., Any], *settings: Any) -> type[eqx.Module]:
+    own = {"__call__": change(cls.__call__, *settings), "__module__": cls.__module__}
+    return type(cls.__name__, (cls,), {**own, **picklable(_subclass, cls, change, *settings)})
 
 
-def _recomputed(call: Callable[..., Any]) -> Callable[..., Any]:
+def _recomputing(call: Callable[..., Any]) -> Callable[..., Any]:
     """Activations are computed again in the backward pass instead of kept."""
     return jax.checkpoint(call)
 
 
-@cache
-def _computing_in(dtype: Any) -> Callable[[Any], Any]:
+def _computing_in(call: Callable[..., Any], dtype: Any) -> Callable[..., Any]:
     """The weights and x are rounded to the dtype for the computation; what goes in and out keeps its own."""
 
     def rounded(layer: Native) -> Native:
         weight, bias = (None if w is None else w.astype(dtype) for w in (layer.weight, layer.bias))
         return type(layer)(layer.layer, weight, bias, dtype)
 
-    def change(call: Callable[..., Any]) -> Callable[..., Any]:
-        def run(self: Any, x: jax.Array, c_noise: jax.Array, *args: Any, **cond: Any) -> jax.Array:
-            inside = jax.tree.map(rounded, self, is_leaf=_is_layer)
-            out: jax.Array = call(inside, x.astype(dtype), c_noise, *args, **cond)
-            return out.astype(x.dtype)
+    def run(self: Any, x: jax.Array, c_noise: jax.Array, *args: Any, **cond: Any) -> jax.Array:
+        inside = jax.tree.map(rounded, self, is_leaf=_is_layer)
+        out: jax.Array = call(inside, x.astype(dtype), c_noise, *args, **cond)
+        return out.astype(x.dtype)
 
-        return run
-
-    return change
+    return run

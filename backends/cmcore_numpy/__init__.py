@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NoReturn
 import array_api_compat.numpy as xp
 import numpy as np
 
+from cmcore.backend import check_computes
 from cmcore.errors import Error
 from cmcore.networks import Architecture, Conv, generic
 from cmcore.training import TrainSpec
@@ -94,6 +95,7 @@ class NumpyBackend:
         recompute: bool = False,
     ) -> Network:
         """Return the architecture's forward evaluation, which nothing has to be kept for, with given or initial weights."""
+        check_computes(self, compute)
         values = architecture.init(seed) if weights is None else weights
         net: Network = generic.build(architecture, values, lambda w: np.array(w, compute or dtype), _LAYERS)
         return net

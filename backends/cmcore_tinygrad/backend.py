@@ -12,7 +12,7 @@ from tinygrad import Device, Tensor, dtypes
 from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
-from cmcore.backend import Network
+from cmcore.backend import Network, check_computes
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
 from cmcore_tinygrad import autodiff, devices, namespace, networks
@@ -102,6 +102,7 @@ class TinygradBackend:
     ) -> Network:
         """Build the architecture as a tinygrad class whose state dict has the architecture's names and shapes."""
         values = architecture.init(seed) if weights is None else weights
+        check_computes(self, compute)
         inner = _dtype(compute) if compute else None
         net: Network = networks.build(architecture, values, self._ready(), _dtype(dtype), inner, recompute)
         return net

@@ -27,11 +27,13 @@ def conv(self: Any, h: Tensor) -> Tensor:
 
 
 def group_norm(self: Any, h: Tensor) -> Tensor:
+    self.layer.check(h.shape[1])
     normal = h.reshape(h.shape[0], self.layer.groups, -1).layernorm(eps=self.layer.eps).reshape(h.shape)
     return normal * self.weight.reshape(1, -1, 1, 1) + self.bias.reshape(1, -1, 1, 1)
 
 
 def layer_norm(self: Any, h: Tensor) -> Tensor:
+    self.layer.check(h.shape[-1])
     normal = h.layernorm(eps=self.layer.eps)
     return normal * self.weight + self.bias if self.layer.affine else normal
 

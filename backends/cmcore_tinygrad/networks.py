@@ -13,7 +13,7 @@ from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
 from cmcore.errors import Error
-from cmcore.networks import Architecture, Layer, generic
+from cmcore.networks import Architecture, Layer, generic, picklable
 from cmcore_tinygrad.layers import LAYERS
 
 
@@ -27,6 +27,9 @@ class Constant:
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Constant:
         return self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Constant, (self.value,)
 
 
 def build(
@@ -65,7 +68,8 @@ def _computing_in(dtype: DType, cls: Any) -> Any:
         out: Tensor = cls.__call__(_mapped(self, lambda w: w.cast(dtype)), x.cast(dtype), *args, **cond)
         return out.cast(x.dtype)
 
-    return type(cls.__name__, (cls,), {"__call__": call, "__module__": cls.__module__})
+    own = {"__call__": call, "__module__": cls.__module__, **picklable(_computing_in, dtype, cls)}
+    return type(cls.__name__, (cls,), own)
 
 
 def _mapped(x: Any, f: Callable[[Tensor], Tensor]) -> Any:

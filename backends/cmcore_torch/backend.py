@@ -10,7 +10,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
-from cmcore.backend import of
+from cmcore.backend import check_computes, of
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
 from cmcore_torch import networks
@@ -124,6 +124,7 @@ class TorchBackend:
     ) -> torch.nn.Module:
         """Build the architecture as a module whose ``state_dict`` has the architecture's names and shapes."""
         weights = architecture.init(seed) if weights is None else weights
+        check_computes(self, compute)
         inner = dtype_of(compute) if compute else None
         return networks.build(architecture, weights, self.device, dtype_of(dtype), inner, recompute)
 

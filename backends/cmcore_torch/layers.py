@@ -33,8 +33,10 @@ class LayerNorm(nn.LayerNorm):
 
     def __init__(self, layer: networks.LayerNorm) -> None:
         super().__init__(layer.channels, layer.eps, elementwise_affine=layer.affine)
+        self._layer = layer
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
+        self._layer.check(h.shape[-1])
         centred = h - h.mean(-1, keepdim=True)
         deviation = torch.sqrt(centred.square().mean(-1, keepdim=True) + self.eps)
         normal = centred / deviation
@@ -49,8 +51,10 @@ class GroupNorm(nn.GroupNorm):
 
     def __init__(self, layer: networks.GroupNorm) -> None:
         super().__init__(layer.groups, layer.channels, layer.eps)
+        self._layer = layer
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
+        self._layer.check(h.shape[1])
         if forward_ad.unpack_dual(h).tangent is None:
             return super().forward(h)
         grouped = h.reshape(h.shape[0], self.num_groups, h.shape[1] // self.num_groups, -1)

@@ -11,7 +11,8 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from cmcore.networks import Architecture, Layer, Part, check_weights, methods, realised
+from cmcore.errors import Error
+from cmcore.networks import Architecture, Layer, Part, check_weights, methods, picklable, realised
 from cmcore_torch.layers import LAYERS, Fourier
 
 
@@ -24,6 +25,8 @@ def build(
     recompute: bool = False,
 ) -> nn.Module:
     """Return the architecture's module with copies of these weights; `ValueError` if they do not fit."""
+    if compute not in (None, dtype, torch.bfloat16, torch.float16):
+        raise Error(f"torch computes in bfloat16 or float16 with weights of {dtype}, not in {compute}.")
     check_weights(architecture, weights)
     # On the meta device nothing is initialised, so torch's global generator is not advanced.
     with torch.device("meta"):
@@ -33,7 +36,7 @@ def build(
     for module in net.modules():
         if isinstance(module, Fourier):
             module.place(device, dtype)
-    if compute is not None:
+    if compute not in (None, dtype):
         net.__class__ = _computing_in(compute, type(net))
     return net
 
@@ -54,7 +57,7 @@ def _native(cls: type[Part]) -> type[nn.Module]:
     own = methods(cls) | {"halves": _halves}
     if "__call__" in own:
         own["forward"] = own.pop("__call__")
-    return type(cls.__name__, (nn.Module,), {**own, "__module__": cls.__module__})
+    return type(cls.__name__, (nn.Module,), {**own, "__module__": cls.__module__, **picklable(_native, cls)})
 
 
 def _halves(self: nn.Module, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -64,7 +67,7 @@ def _halves(self: nn.Module, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 def _several(recompute: bool, children: list[nn.Module] | dict[str, nn.Module]) -> nn.Module:
     for child in children.values() if isinstance(children, dict) else children:
-        if recompute and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
+        if recompute and isinstance(child, nn.Module) and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
             child.__class__ = _recomputing(type(child))
     return nn.ModuleDict(children) if isinstance(children, dict) else nn.ModuleList(children)
 
@@ -73,10 +76,10 @@ def _several(recompute: bool, children: list[nn.Module] | dict[str, nn.Module]) 
 def _recomputing(cls: type[nn.Module]) -> type[nn.Module]:
     """Return the class with activations that are computed again in the backward pass instead of kept."""
 
-    def forward(self: nn.Module, *args: Any) -> torch.Tensor:
-        return checkpoint(partial(cls.forward, self), *args, use_reentrant=False)
+    def forward(self: nn.Module, *args: Any, **kwargs: Any) -> torch.Tensor:
+        return checkpoint(partial(cls.forward, self), *args, use_reentrant=False, **kwargs)
 
-    return _like(cls, forward)
+    return _like(cls, forward, picklable(_recomputing, cls))
 
 
 @cache
@@ -87,8 +90,9 @@ def _computing_in(dtype: torch.dtype, cls: type[nn.Module]) -> type[nn.Module]:
         with torch.autocast(x.device.type, dtype):
             return cls.forward(self, x, *args, **cond).to(x.dtype)
 
-    return _like(cls, forward)
+    return _like(cls, forward, picklable(_computing_in, dtype, cls))
 
 
-def _like(cls: type[nn.Module], forward: Callable[..., torch.Tensor]) -> type[nn.Module]:
-    return type(cls.__name__, (cls,), {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__})
+def _like(cls: type[nn.Module], forward: Callable[..., torch.Tensor], more: dict[str, Any]) -> type[nn.Module]:
+    own = {"forward": forward, "__module__": cls.__module__, "__doc__": cls.__doc__}
+    return type(cls.__name__, (cls,), {**own, **more})

@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from cmcore.errors import Error
 from cmcore.types import Array, Network
 
 
@@ -68,6 +69,13 @@ class TrainStep(Protocol):
     def restore(self, state: Mapping[str, Mapping[str, np.ndarray]]) -> None:
         """Put back a state, which has the names, shapes and types of `expected`, into this one."""
         ...
+
+
+def check_computes(backend: Backend, dtype: str | None) -> None:
+    """Raise `cmcore.Error` unless a backend has a type to compute in, a `Backend.network`'s ``compute``; None is none."""
+    if dtype is not None and dtype not in backend.float_types():
+        known = ", ".join(backend.float_types())
+        raise Error(f"{backend.name} on {backend.device} cannot compute in {dtype!r}; it has {known}.")
 
 
 @runtime_checkable

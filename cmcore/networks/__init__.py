@@ -24,7 +24,7 @@ from cmcore.networks.layers import (
     Weight,
 )
 from cmcore.networks.mlp import ResidualMLP
-from cmcore.networks.part import Part, leaves, methods, realised
+from cmcore.networks.part import Part, leaves, methods, picklable, realised
 from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
 
@@ -55,6 +55,7 @@ __all__ = [
     "leaves",
     "methods",
     "names",
+    "picklable",
     "realised",
     "to_config",
 ]

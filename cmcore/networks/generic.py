@@ -19,7 +19,7 @@ from cmcore.backend import namespace
 from cmcore.networks import layers
 from cmcore.networks.architecture import Architecture, check_weights
 from cmcore.networks.dropout import kept
-from cmcore.networks.part import Part, methods, realised
+from cmcore.networks.part import Part, methods, picklable, realised
 from cmcore.networks.resampling import filtered
 from cmcore.types import Array
 
@@ -103,6 +103,7 @@ def conv(self: Any, h: Array) -> Array:
 
 
 def group_norm(self: Any, h: Array) -> Array:
+    self.layer.check(h.shape[1])
     xp = namespace(h)
     grouped = xp.reshape(h, (h.shape[0], self.layer.groups, -1))
     normal = xp.reshape(_normalised(grouped, self.layer.eps), h.shape)
@@ -110,6 +111,7 @@ def group_norm(self: Any, h: Array) -> Array:
 
 
 def layer_norm(self: Any, h: Array) -> Array:
+    self.layer.check(h.shape[-1])
     normal = _normalised(h, self.layer.eps)
     return normal * self.weight + self.bias if self.layer.affine else normal
 
@@ -197,9 +199,9 @@ def _normalised(h: Array, eps: float) -> Array:
 
 @cache
 def _native_layer(cls: Any, function: Callable[..., Array]) -> type[Native]:
-    return type(cls.__name__, (Native,), {"__call__": function})
+    return type(cls.__name__, (Native,), {"__call__": function, **picklable(_native_layer, cls, function)})
 
 
 @cache
 def _native_part(cls: Any) -> type:
-    return type(cls.__name__, (), {**methods(cls), "__module__": cls.__module__})
+    return type(cls.__name__, (), {**methods(cls), "__module__": cls.__module__, **picklable(_native_part, cls)})

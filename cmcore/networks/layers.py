@@ -65,6 +65,10 @@ class Conv(Layer):
     kernel: int = 3
     gain: float = 1.0
 
+    def __post_init__(self) -> None:
+        if self.kernel < 1 or self.kernel % 2 == 0:
+            raise ValueError(f"A convolution that keeps its size has a kernel of odd size, got {self.kernel}.")
+
     def layout(self) -> Layout:
         return {"weight": (self.c_out, self.c_in, self.kernel, self.kernel), "bias": (self.c_out,)}
 
@@ -74,6 +78,11 @@ class Norm(Layer):
 
     channels: int
     affine: bool = True
+
+    def check(self, channels: int) -> None:
+        """Raise `ValueError` unless what is to be normalised has this layer's number of channels."""
+        if channels != self.channels:
+            raise ValueError(f"A norm of {self.channels} channels was given {channels}.")
 
     def layout(self) -> Layout:
         return {"weight": (self.channels,), "bias": (self.channels,)} if self.affine else {}
@@ -90,6 +99,10 @@ class GroupNorm(Norm):
     groups: int = 32
     eps: float = 1e-5
 
+    def __post_init__(self) -> None:
+        if self.groups < 1 or self.channels % self.groups:
+            raise ValueError(f"{self.channels} channels cannot be divided into {self.groups} groups of equal size.")
+
 
 @dataclass(frozen=True)
 class LayerNorm(Norm):
@@ -102,7 +115,7 @@ class LayerNorm(Norm):
 
 @dataclass(frozen=True)
 class Embedding(Layer):
-    """The row of each label, (B,) integers -> (B, width); a negative label is no class, and its row is 0."""
+    """The row of each label, (B,) integers -> (B, width); a label that is no class, negative or too large, has a row of 0."""
 
     rows: int
     width: int
@@ -215,6 +228,12 @@ class Dropout(Layer):
 @dataclass(frozen=True)
 class SiLU(Layer):
     """``x sigmoid(x)``."""
+
+
+KINDS = (
+    Linear, Conv, GroupNorm, LayerNorm, Embedding, Weight, Fourier, LogWeight, Attention, Resample, Dropout, SiLU
+)  # fmt: skip
+"""All layers: what a backend computes."""
 
 
 def check_end(two_times: bool, c_noise: Any, c_end: Any = None) -> None:

@@ -18,12 +18,12 @@ rows (B, C) and tokens (B, N, C), whose channels are the last axis everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from cmcore.backend import namespace
-from cmcore.networks.layers import Dropout, Layer
+from cmcore.networks.layers import KINDS, Dropout, Layer
 from cmcore.types import Array
 
 RESERVED = frozenset(
@@ -102,6 +102,11 @@ def leaves(part: Any, path: str = "", seen: dict[int, str] | None = None) -> Ite
             )
         seen[id(part)] = path
     if isinstance(part, Layer):
+        if type(part) not in KINDS:
+            raise TypeError(
+                f"{path!r} is a {type(part).__name__}, which no backend knows; layers are those of cmcore.networks. Write your own as a "
+                "Part, with a Weight for each of its weights."
+            )
         yield path, part
         return
     for name, child in _children(part, path):
@@ -140,7 +145,8 @@ def realised(
 def methods(cls: type[Part]) -> dict[str, Any]:
     """Return what a part's class defines, `Part`'s functions first, for a backend's own class of it.
 
-    A method that needs the class it was written in, as ``super()`` does, and one with a reserved name are a `TypeError`.
+    A method that needs the class it was written in, as ``super()`` does, and one with a reserved name or the name of one of
+    `Part`'s functions are a `TypeError`. Special methods other than ``__call__`` are left out.
     """
     found: dict[str, Any] = {}
     for base in reversed(cls.__mro__[:-1]):
@@ -149,6 +155,11 @@ def methods(cls: type[Part]) -> dict[str, Any]:
                 continue
             if name in RESERVED:
                 raise TypeError(f"{base.__name__}.{name} has a name of frameworks' modules; choose another.")
+            if name in vars(Part) and base is not Part and name not in ("__call__", "__doc__"):
+                raise TypeError(
+                    f"{base.__name__}.{name} has the name of a function of cmcore.networks.Part, which a backend replaces by its "
+                    "own; choose another."
+                )
             function = getattr(value, "__func__", getattr(value, "fget", value))
             if "__class__" in getattr(getattr(function, "__code__", None), "co_freevars", ()):
                 raise TypeError(
@@ -157,6 +168,26 @@ def methods(cls: type[Part]) -> dict[str, Any]:
                 )
             found[name] = value
     return found
+
+
+def picklable(make: Callable[..., type], *args: Any) -> dict[str, Any]:
+    """Return what lets objects of the class ``make(*args)`` be pickled and copied, though no module has the class by name.
+
+    ``make`` is a function of a module; a class among args that was made so is made again itself.
+    """
+    made = (make, tuple(getattr(a, "_made", a) if isinstance(a, type) else a for a in args))
+    return {"_made": made, "__reduce__": lambda self: (_empty, (made,), vars(self))}
+
+
+def _empty(made: tuple[Callable[..., type], tuple[Any, ...]]) -> Any:
+    """An object without attributes of a class that `picklable` told of."""
+    cls = _class_of(made)
+    return object.__new__(cls)
+
+
+def _class_of(made: tuple[Callable[..., type], tuple[Any, ...]]) -> type:
+    make, args = made
+    return make(*(_class_of(a) if isinstance(a, tuple) and a and callable(a[0]) else a for a in args))
 
 
 def _children(x: Any, path: str) -> list[tuple[str, Any]]:
@@ -175,15 +206,25 @@ def _children(x: Any, path: str) -> list[tuple[str, Any]]:
                 raise TypeError(
                     f"The key {name!r} of the dict {path!r} is a name of frameworks' modules; choose another."
                 )
-        return [(_joined(path, name), child) for name, child in x.items()]
+        return [(_joined(path, name), child) for name, child in zip(x, _structured(x, x.values(), path), strict=True)]
     if _is_plain(x):
         return []
     if isinstance(x, (list, tuple)):
-        return [(_joined(path, str(i)), child) for i, child in enumerate(x)]
+        return [(_joined(path, str(i)), child) for i, child in enumerate(_structured(x, x, path))]
     raise TypeError(
         f"The attribute {path!r} of a part is of type {type(x).__name__}; a part holds layers, parts, lists, tuples or dicts "
         "of them, numbers, strings, None and tuples of these. An array belongs into a Weight, a function into a method."
     )
+
+
+def _structured(container: Any, items: Iterable[Any], path: str) -> list[Any]:
+    """The items of a list or dict of parts; `TypeError` if plain data are among them."""
+    if odd := [x for x in items if x is not None and not isinstance(x, (Layer, Part, list, tuple, dict))]:
+        raise TypeError(
+            f"The {type(container).__name__} {path!r} of a part holds a {type(odd[0]).__name__}; a list or dict holds layers and "
+            "parts. Write numbers and strings as a tuple of their own."
+        )
+    return list(items)
 
 
 def _is_plain(x: Any) -> bool:

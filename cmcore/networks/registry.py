@@ -8,6 +8,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from cmcore._entry_points import loaded
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.residual import ResidualConv
@@ -26,7 +27,7 @@ def get(kind: str) -> type[Architecture]:
         return _OURS[kind]
     if kind not in _others():
         raise ValueError(f"Unknown network {kind!r}; the known ones are {', '.join(names())}.")
-    cls = _others()[kind].load()
+    cls = loaded(_others()[kind])
     if not (isinstance(cls, type) and issubclass(cls, Architecture) and getattr(cls, "kind", None) == kind):
         raise TypeError(
             f"The entry point {_others()[kind].value!r} must be a class derived from cmcore.networks.Architecture "

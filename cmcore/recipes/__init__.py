@@ -18,6 +18,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from cmcore._entry_points import loaded
 from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
@@ -118,7 +119,7 @@ def _changed(part: Any, options: dict[str, Any]) -> Any:
 def _class_of(name: str) -> type[Recipe]:
     if name in _RECIPES:
         return _RECIPES[name]
-    recipe = _others()[name].load()
+    recipe = loaded(_others()[name])
     if not (isinstance(recipe, type) and issubclass(recipe, Recipe) and getattr(recipe, "name", None) == name):
         raise TypeError(
             f"The entry point {_others()[name].value!r} must be a class derived from cmcore.recipes.Recipe "

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cmcore import grids, losses, solvers
+from cmcore._arrays import conditions
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
@@ -70,7 +71,7 @@ class Denoiser(Recipe):
     ) -> Array:
         """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **(cond or {})), times[0] * z, times)
+        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **conditions(cond)), times[0] * z, times)
 
     def evaluations(self, steps: int) -> int:
         """Return two evaluations a step but one for the last: 35 for 18 steps."""

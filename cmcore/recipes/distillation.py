@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cmcore import grids, solvers
-from cmcore._arrays import per_sample
+from cmcore._arrays import conditions, per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
@@ -112,7 +112,7 @@ class ProgressiveDistillation(Recipe):
     ) -> Array:
         """Follow the ODE with Euler's method (DDIM)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **(cond or {})), times[0] * z, times)
+        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **conditions(cond)), times[0] * z, times)
 
 
 @dataclass(frozen=True)

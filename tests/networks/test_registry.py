@@ -82,3 +82,15 @@ def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, monkeypatch
     out = tmp_path / "samples.npz"
     assert main(["sample", str(broken), "--n", "3", "--steps", "2", "--backend", "numpy", "--out", str(out)]) == 0
     assert np.load(out)["x"].shape[0] == 3
+
+
+def test_a_broken_entry_point_is_a_sentence(tmp_path, monkeypatch):
+    write_distribution(tmp_path, "broken", "[cmcore.networks]\nbroken = no_such_module:Net\n", "other", "")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.invalidate_caches()
+    registry._others.cache_clear()
+    try:
+        with pytest.raises(cm.Error, match=r"'no_such_module:Net' of the distribution 'broken' cannot be loaded"):
+            cm.networks.get("broken")
+    finally:
+        registry._others.cache_clear()
