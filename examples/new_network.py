@@ -6,7 +6,9 @@ The classes below are a small transformer on the patches of an image, the whole 
 of 8 x 8 pixels by ECT, without a teacher; half way the run is interrupted, and a second trainer goes on from the state of
 the first, bit for bit. ``new_network.png`` shows real digits and samples in one and two steps; the page also prints how
 far these are from digits held out of training, and samples the trained weights in every framework that is installed: from
-the same noise come the same digits.
+the same noise come the same images. These few steps show that it learns, not how good it gets: after 1,500 the shapes are rough,
+at a Frechet distance of 6.3 in one step and 5.1 in two, where the digits of ``cmcore demo``, which trains ten times as long and
+has a teacher, are at 0.6.
 
 With two lines in your distribution's ``pyproject.toml`` the program knows it too: ``cmcore train --network patches``.
 
