@@ -43,9 +43,13 @@ RUNS = {
     "imf on torch": ("torch", ["--recipe", "imf", *MLP]),
     "cd on jax": ("jax", ["--recipe", "cd", *MLP]),
     "sct, convolutions, on torch": ("torch", ["--recipe", "sct", *SMALL_CONV, "--classes"]),
+    "ict, convolutions, on torch": ("torch", ["--recipe", "ict", *SMALL_CONV, "--classes"]),
+    "imf, convolutions, on jax": ("jax", ["--recipe", "imf", *SMALL_CONV]),
     "ict, convolutions, on jax": ("jax", ["--recipe", "ict", *SMALL_CONV, "--classes"]),
+    "sct on torch": ("torch", ["--recipe", "sct", *MLP]),
     "sct on jax": ("jax", ["--recipe", "sct", *MLP, "--classes"]),
     "ect on tinygrad": ("tinygrad", ["--recipe", "ect", "--width", "32", "--steps", "200", "--save-every", "10"]),
+    "imf on tinygrad": ("tinygrad", ["--recipe", "imf", "--width", "32", "--steps", "120", "--save-every", "10"]),
     "ict, convolutions, on tinygrad": ("tinygrad", ["--recipe", "ict", *SMALL_CONV, "--classes"]),
 }
 
