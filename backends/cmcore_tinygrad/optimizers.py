@@ -13,8 +13,8 @@ class RAdam(LAMB):
     """Rectified Adam (Liu et al., ICLR 2020, algorithm 2), as PyTorch computes it.
 
     Adam's moments, but a step of its own: the bias correction ``first`` and the rectified factor ``adaptive``, (1,)
-    tensors that `cmcore.optimization.radam_factors` gives for each step (0: the variance is not yet tractable, so there is no adaptation).
-    They come from the host because their formula loses all digits in float32.
+    tensors that `cmcore.optimization.radam_factors` gives for each step (0: the variance is not yet tractable, so there is no
+    adaptation). They come from the host because their formula loses all digits in float32.
     """
 
     first: Tensor

@@ -155,7 +155,7 @@ def methods(cls: type[Part]) -> dict[str, Any]:
                 continue
             if name in RESERVED:
                 raise TypeError(f"{base.__name__}.{name} has a name of frameworks' modules; choose another.")
-            if name in vars(Part) and base is not Part and name not in ("__call__", "__doc__"):
+            if name in vars(Part) and base is not Part and not name.startswith("__"):
                 raise TypeError(
                     f"{base.__name__}.{name} has the name of a function of cmcore.networks.Part, which a backend replaces by its "
                     "own; choose another."
