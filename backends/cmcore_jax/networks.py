@@ -90,7 +90,7 @@ def build(
     def block(child: Any) -> Any:
         return _changed(child, _recomputing) if recompute and isinstance(child, eqx.Module) else child
 
-    net = realised(architecture.part(), leaf, _node, several)
+    net = _changed(realised(architecture.part(), leaf, _node, several), _in_full_precision)
     return net if compute is None else _changed(net, _computing_in, compute)
 
 
@@ -140,6 +140,17 @@ def _subclass(cls: type[eqx.Module], change: Callable[..., Any], *settings: Any)
 def _recomputing(call: Callable[..., Any]) -> Callable[..., Any]:
     """Activations are computed again in the backward pass instead of kept."""
     return jax.checkpoint(call)
+
+
+def _in_full_precision(call: Callable[..., Any]) -> Callable[..., Any]:
+    """Products of float32 are float32's, not the TF32 that is JAX's default on a GPU, unless the user has set another default."""
+
+    def run(self: Any, *args: Any, **cond: Any) -> jax.Array:
+        with jax.default_matmul_precision(jax.config.jax_default_matmul_precision or "highest"):
+            out: jax.Array = call(self, *args, **cond)
+        return out
+
+    return run
 
 
 def _computing_in(call: Callable[..., Any], dtype: Any) -> Callable[..., Any]:
