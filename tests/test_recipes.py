@@ -1,7 +1,11 @@
 """The recipes are what their papers say, made of the library's own parts."""
 
+import ast
+import inspect
 import json
 import math
+import sys
+import textwrap
 from dataclasses import FrozenInstanceError, dataclass, fields
 
 import numpy as np
@@ -614,3 +618,40 @@ def test_configurations_from_before_there_were_such_teachers_are_read():
         del settings["options"][option]
     assert recipe_from_json(settings) == recipes.get("cd", n=40)
     assert "teacher_path" not in settings["options"]
+
+
+def declared(recipe_class, option):
+    """The default in the nearest declaration of an option, read from the sources of the class and those that it derives from."""
+    for cls in recipe_class.__mro__:
+        if cls is object:
+            continue
+        for line in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:
+            if isinstance(line, ast.AnnAssign) and line.value is not None and line.target.id == option:
+                return eval(ast.unparse(line.value), vars(sys.modules[cls.__module__]))
+    raise LookupError(option)
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_defaults_are_those_of_the_nearest_declaration(name):
+    recipe = recipes.get(name)
+    for option in fields(recipe):
+        assert getattr(recipe, option.name) == declared(type(recipe), option.name), option.name
+
+
+def test_the_nearest_declaration_counts_in_a_method_of_ones_own():
+    sct = type(recipes.get("sct"))
+    distils = next(cls for cls in type(recipes.get("cd")).__mro__ if cls.__name__ == "Distils")
+
+    @dataclass(frozen=True)
+    class Mine(sct):
+        optimizer: Optimizer = Optimizer("adam", lr=3e-3)
+        t_max: float = 40.0
+
+    @dataclass(frozen=True)
+    class Both(distils, Mine):
+        pass
+
+    assert Both().optimizer == Optimizer("adam", lr=3e-3)
+    assert Both().t_max == 40.0
+    assert Both().learned_weight
+    assert Both(t_max=20.0).t_max == 20.0

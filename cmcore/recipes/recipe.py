@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from cmcore import distances, grids, sampling, solvers, weightings
@@ -99,6 +99,18 @@ class Recipe(ABC):
     """Whether the function is the identity at t = 0, as under EDM's scalings, rather than at t_min."""
     fixed: ClassVar[tuple[str, ...]] = ()
     """The options that the method leaves no choice of: changing one would do nothing, or nothing that makes sense."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        """Let the nearest declaration of an option count, as for any attribute.
+
+        Of several bases a dataclass would take each field as the first one has it, be it declared there or inherited.
+        """
+        super().__init_subclass__(**settings)
+        inherited = {f.name: f for base in reversed(cls.__mro__[1:]) if is_dataclass(base) for f in fields(base)}
+        for name, field in inherited.items():
+            if name not in cls.__annotations__ and (nearest := getattr(cls, name)) is not field.default:
+                cls.__annotations__[name] = field.type
+                setattr(cls, name, nearest)
 
     def __post_init__(self) -> None:
         if "__dataclass_fields__" not in vars(type(self)):
