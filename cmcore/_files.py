@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import uuid
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -18,6 +21,41 @@ FORMAT = 1
 
 _KEY = "cmcore"
 
+_UNSUPPORTED = frozenset(
+    getattr(errno, name)
+    for name in ("EINVAL", "ENOLCK", "ENOSYS", "ENOTSUP", "ENOTTY", "EOPNOTSUPP", "EPERM", "EACCES", "EBADF")
+    if hasattr(errno, name)
+)
+"""How disks - network, FUSE, object stores - say that they do not do a thing."""
+
+_left_out: set[str] = set()
+
+
+@contextmanager
+def courtesy(what: str, place: Path) -> Iterator[None]:
+    """Leave out, with one warning a process, what a disk may not support and the result does not depend on."""
+    try:
+        yield
+    except OSError as refused:
+        if refused.errno not in _UNSUPPORTED:
+            raise
+        if what not in _left_out:
+            _left_out.add(what)
+            warnings.warn(
+                f"The disk of {place} does not support {what} ({refused.strerror}); it is left out.", stacklevel=3
+            )
+
+
+@contextmanager
+def placed(place: Path) -> Iterator[None]:
+    """Name the file in the errors of a disk, which name none when a file is written, or a temporary one."""
+    try:
+        yield
+    except OSError as failure:
+        if failure.errno is None:
+            raise
+        raise OSError(failure.errno, os.strerror(failure.errno), str(place)) from failure
+
 
 def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
     """Write a file so that ``path`` holds either what it held before or all of the new content, whenever we are killed.
@@ -25,26 +63,31 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
     ``content`` is bytes, or a function that writes to the open binary file it is given. The bytes go to a temporary
     file in the same folder, are flushed to the disk and take the file's name in one step. If anything is raised on the
     way the temporary file is removed; a kill can leave it behind, as a hidden file ending in ".tmp". The folder must
-    exist (`FileNotFoundError`).
+    exist (`FileNotFoundError`). An `OSError` names the file. What a disk does not support, of flushing and of permissions,
+    is left out with a warning.
     """
     # Through a link, so that the file it points to is replaced and not the link.
     target = Path(path).resolve()
-    temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            if callable(content):
-                content(file)
-            else:
-                file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        if target.exists():
-            temporary.chmod(target.stat().st_mode & 0o777)
-        temporary.replace(target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    _sync_folder(target.parent)
+    temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
+    with placed(target):
+        try:
+            with temporary.open("xb") as file:
+                if callable(content):
+                    content(file)
+                else:
+                    file.write(content)
+                file.flush()
+                with courtesy("flushing files", target.parent):
+                    os.fsync(file.fileno())
+            if target.exists():
+                with courtesy("setting permissions", target.parent):
+                    temporary.chmod(target.stat().st_mode & 0o777)
+            temporary.replace(target)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
@@ -94,8 +137,9 @@ def _sync_folder(folder: Path) -> None:
     # The new name is on the disk only once the folder is; systems that cannot open folders (Windows) need no such step.
     if not hasattr(os, "O_DIRECTORY"):
         return
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    with courtesy("flushing folders", folder):
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -14,7 +14,7 @@ from importlib.metadata import version
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
-from cmcore.errors import Error
+from cmcore.errors import Error, sentence
 from cmcore.run import commands
 from cmcore.run.report import either
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (Error, ValueError, TypeError, OSError) as problem:
         if args.debug:
             raise
-        print(f"cmcore: {_sentence(problem)}", file=sys.stderr)
+        print(f"cmcore: {sentence(problem)}", file=sys.stderr)
         return 2
     return 0
 
@@ -168,13 +168,6 @@ def _place(text: str) -> str:
     if not text:
         raise argparse.ArgumentTypeError("an empty text names no file or folder")
     return text
-
-
-def _sentence(problem: BaseException) -> str:
-    if isinstance(problem, OSError) and problem.strerror:
-        return f"{problem.strerror}: {problem.filename}." if problem.filename else f"{problem.strerror}."
-    text = " ".join(str(problem).split()) or type(problem).__name__
-    return text if text.endswith((".", "!", "?")) else text + "."
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:

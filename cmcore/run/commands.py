@@ -49,8 +49,15 @@ def train(args: Namespace) -> None:
     if not config.backend:
         # The choice of a default, and the line that tells it, belong to `use`.
         config = replace(config, backend=backends_of.use(device=config.device).name)
-    config, _ = training.settle(config)
-    data = _load_data(config)
+    try:
+        config, _ = training.settle(config)
+        data = _load_data(config)
+    except (Error, ValueError) as lacking:
+        if resume and (named := [f"--{name}" for name in ("device", "data") if name not in given]):
+            raise Error(
+                f"{lacking} What has changed since the run began can be told with {' or '.join(named)}."
+            ) from lacking
+        raise
     model = training.train(config, data, out=folder.path, resume=resume, progress=terminal_progress())
     kind = "png" if model.data.images else "npz"
     print(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -100,14 +100,20 @@ def differing(there: Mapping[str, Any], here: Mapping[str, Any]) -> str:
     return "; ".join(said(k) for k in {**there, **here} if k not in there or k not in here or there[k] != here[k]) + "."
 
 
-def as_typed(config: Config) -> dict[str, Any]:
-    """Return what was asked for by its names on the command line: ``{"--steps": 4, "--set lr=": 0.1, "--classes": True}``."""
-    settings = asdict(config)
-    options = settings.pop("options")
-    flags = {"--classes": settings.pop("classes"), "--no-compile": not settings.pop("compiled")}
-    typed = {option(name): value for name, value in settings.items() if value is not None}
-    typed |= {f"--set {name}=": _typed(value) for name, value in options.items()}
-    return typed | {flag: True for flag, on in flags.items() if on}
+def as_typed(config: Config, but: Collection[str] = ()) -> dict[str, Any]:
+    """Return what was asked for by its names on the command line: ``{"--steps": 4, "--set lr=": 0.1, "--classes": True}``.
+
+    The settings named in ``but`` are left out.
+    """
+    typed: dict[str, Any] = {}
+    for name, value in asdict(config).items():
+        if name in but or value is None or value is False:
+            continue
+        if name == "options":
+            typed |= {f"--set {key}=": _typed(chosen) for key, chosen in value.items()}
+        else:
+            typed[option(name)] = value
+    return typed
 
 
 def option(name: str) -> str:

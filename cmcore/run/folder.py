@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
-from glob import escape
 from importlib.metadata import version
 from io import StringIO
 from pathlib import Path
@@ -19,13 +17,9 @@ from typing import Any
 from cmcore._files import atomic_write
 from cmcore.errors import Error
 from cmcore.model import MODEL
-from cmcore.run.config import Config, as_typed, differing
+from cmcore.run.checkpoint import newest_step
+from cmcore.run.config import Config
 from cmcore.run.plan import Plan, plan_from_json
-
-try:
-    import fcntl
-except ModuleNotFoundError:
-    fcntl = None  # type: ignore[assignment]
 
 FORMAT = 1
 
@@ -71,36 +65,70 @@ class RunFolder:
         """Models with the average as it was at each save, kept if the average is a power function."""
         return self.path / "averages"
 
+    @property
+    def starting(self) -> Path:
+        """There while a new run is put into the folder, and after a start that was killed."""
+        return self.path / ".starting"
+
     def check_free(self) -> None:
-        """Raise `Error` if anything is here that a new run would overwrite."""
-        if self.config.exists():
-            raise Error(f"{self.path} holds a run already: add --resume to go on with it, or choose another --out.")
+        """Raise `Error` if anything is here that a new run would overwrite; a run that never took a step is not."""
+        if self.path.is_symlink() and not self.path.exists():
+            raise Error(f"{self.path} is a link to nothing; --out must be a new or empty folder.")
         if self.path.exists() and not self.path.is_dir():
-            raise Error(f"{self.path} is a file; --out must be a new folder.")
-        if self.path.is_dir() and any(self.path.iterdir()):
-            raise Error(f"{self.path} is not empty and holds no run; --out must be a new folder.")
+            raise Error(f"{self.path} is a file; --out must be a new or empty folder.")
+        if self.config.exists() and self.took_a_step():
+            raise Error(f"{self.path} holds a run already: add --resume to go on with it, or choose another --out.")
+        ours = {self.config.name, *(part.name for part in self._parts())} if self.unfinished() else set()
+        if foreign := [name for name in _visible(self.path) if name not in ours]:
+            raise Error(
+                f"{self.path} is not empty ({foreign[0]}) and holds no run; --out must be a new or empty folder."
+            )
+
+    def unfinished(self) -> bool:
+        """Whether what is here is of a run that was broken off before its first step, and may be begun anew."""
+        return self.starting.exists() or (self.config.exists() and not self.took_a_step())
+
+    def took_a_step(self) -> bool:
+        """Whether the run that is here has anything to lose: a state after a step, or a configuration of unknown kind."""
+        return newest_step(self.state) > 0 or not any(self.state.glob("step-*.safetensors"))
 
     @contextmanager
     def created(self, config: Config, plan: Plan, versions: Mapping[str, str]) -> Iterator[RunFolder]:
-        """Give a folder beside this one, config.json in it, to be filled; it becomes this one when the block ends.
+        """Fill the folder, which is held, with a new run.
 
-        So a run is there with all it needs to be resumed, or it is not there at all.
+        config.json is written when the block ends, so that a run is there with all it needs to be resumed, or it is not there
+        at all. If the block raises, what it wrote is removed.
         """
         self.check_free()
-        place = self.path.absolute()
-        place.parent.mkdir(parents=True, exist_ok=True)
-        for leftover in place.parent.glob(f".{escape(place.name)}.*.tmp"):
-            shutil.rmtree(leftover)
-        draft = RunFolder(place.with_name(f".{place.name}.{os.getpid()}.tmp"))
         try:
-            for folder in (draft.path, draft.state, draft.samples):
+            self.starting.touch()
+            self._remove_parts()
+            for folder in (self.state, self.samples):
                 folder.mkdir()
-            record = {"format": FORMAT, "settings": asdict(config), "plan": plan.to_json(), "versions": dict(versions)}
-            atomic_write(draft.config, (json.dumps(record, indent=2) + "\n").encode())
-            yield draft
-            draft.path.replace(place)
-        finally:
-            shutil.rmtree(draft.path, ignore_errors=True)
+            yield self
+            self.write(config, plan, versions)
+            self.starting.unlink()
+        except BaseException:
+            with suppress(OSError):
+                self._remove_parts()
+                self.starting.unlink(missing_ok=True)
+            raise
+
+    def write(self, config: Config, plan: Plan, versions: Mapping[str, str]) -> None:
+        """Write config.json."""
+        record = {"format": FORMAT, "settings": asdict(config), "plan": plan.to_json(), "versions": dict(versions)}
+        atomic_write(self.config, (json.dumps(record, indent=2) + "\n").encode())
+
+    def _parts(self) -> tuple[Path, ...]:
+        return self.model, self.state, self.log, self.samples, self.averages
+
+    def _remove_parts(self) -> None:
+        # The configuration first: what is left if this is broken off is no run.
+        for part in (self.config, *self._parts()):
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part)
+            else:
+                part.unlink(missing_ok=True)
 
     def read(self) -> tuple[Config, Plan, dict[str, str]]:
         """Return the settings, plan and versions of the run that is here; `Error` if it is missing or unreadable."""
@@ -118,33 +146,20 @@ class RunFolder:
         except (ValueError, TypeError, AttributeError) as unfit:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
 
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Keep other processes from training in the folder meanwhile; `Error` if one does. A killed holder lets go."""
-        with (self.path / ".lock").open("w") as lock:
-            try:
-                if fcntl:  # Windows has none
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Error(f"Another process is training in {self.path}; wait until it ends, or stop it.") from None
-            yield
-
     def clean(self) -> None:
         """Remove what an interrupted write left behind."""
-        for place in (self.path, self.state, self.samples, self.averages):
-            for leftover in place.glob(".*.tmp"):
+        leftovers = [p for place in (self.path, self.state, self.samples, self.averages) for p in place.glob(".*.tmp")]
+        for leftover in (self.starting, *leftovers):
+            with suppress(OSError):
                 leftover.unlink(missing_ok=True)
 
 
-def check_same_settings(folder: RunFolder, config: Config) -> None:
-    """Raise `Error`, naming the difference, unless a run to resume was started with these settings."""
-    there, here = as_typed(folder.read()[0]), as_typed(config)
-    if there == here:
-        return
-    named = differing(there, here)
-    raise Error(
-        f"The run in {folder.path} was started with other settings, and the schedules depend on all of them: {named} "
-        f"Resume it as it was (--out {folder.path} --resume), or start a new run from its weights with --init."
+def _visible(folder: Path) -> list[str]:
+    """What a person sees in a folder: no hidden files, and not what each mounted disk has."""
+    if not folder.is_dir():
+        return []
+    return sorted(
+        p.name for p in folder.iterdir() if not p.name.startswith(".") and p.name not in ("lost+found", "Thumbs.db")
     )
 
 

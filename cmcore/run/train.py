@@ -23,16 +23,18 @@ import numpy as np
 
 from cmcore import backend as backends
 from cmcore.backend import Array, Backend
-from cmcore.errors import Error
+from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
 from cmcore.run.checkpoint import load_state, save_average, save_state
 from cmcore.run.config import Config
-from cmcore.run.folder import Log, RunFolder, check_same_settings, describe_versions
+from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.generate import generate
-from cmcore.run.plan import Plan, continues, fingerprint, make_plan
+from cmcore.run.lock import held
+from cmcore.run.plan import Plan, continues, make_plan
 from cmcore.run.report import Progress, either
+from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
 from cmcore.training import Trainer
 
 if TYPE_CHECKING:
@@ -71,9 +73,11 @@ def train(
         return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
     if folder is None:
         raise ValueError("There is nothing to resume without the folder of a run.")
-    check_same_settings(folder, config)
-    with folder.held():
-        return _train_on(config, data, backend, folder, progress)
+    before = folder.read()[0]
+    check_settings(folder, config)
+    moved = teacher or (config.teacher if config.teacher != before.teacher else None)
+    with held(folder.path):
+        return _train_on(config, data, backend, folder, _load(moved), progress)
 
 
 def settle(config: Config) -> tuple[Config, Backend]:
@@ -104,10 +108,11 @@ def _train_anew(
     return run.start(_first_weights(plan, origin, guide, config.seed, progress))
 
 
-def _train_on(config: Config, data: Dataset, backend: Backend, folder: RunFolder, progress: Progress) -> Model:
-    _, plan, versions = folder.read()
-    if plan.data.fingerprint != fingerprint(data):
-        raise Error(f"The data is not what the run in {folder.path} was trained on; resuming needs the same data.")
+def _train_on(
+    config: Config, data: Dataset, backend: Backend, folder: RunFolder, teacher: Model | None, progress: Progress
+) -> Model:
+    before, plan, versions = folder.read()
+    check_data(folder, plan, data)
     folder.clean()
     state = load_state(folder.state)
     if state is None:
@@ -119,6 +124,12 @@ def _train_on(config: Config, data: Dataset, backend: Backend, folder: RunFolder
     if state[0] >= config.steps and _finished(folder, config):
         raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
+    if copy and teacher:
+        check_teacher(folder, copy, teacher)
+    if config != before:
+        for change in changes(plan, before, config):
+            progress.note(change)
+        folder.write(config, plan, versions)
     progress.note(f"Going on after step {state[0]:,}.")
     return _Run(config, plan, data, backend, folder, copy, progress).resume(*state)
 
@@ -187,14 +198,14 @@ class _Run:
     def start(self, weights: Mapping[str, np.ndarray] | None) -> Model:
         """Train from the first step."""
         self._make_trainer(weights)
-        if final := self._folder:
+        if folder := self._folder:
             # Once it is there, nothing but the folder is needed to go on: not the initial weights, not the teacher's run.
-            with final.created(self._config, self._plan, describe_versions(self._backend)) as self._folder:
-                if self._teacher:
-                    save_model(self._teacher, self._folder.teacher)
-                self._save(0)
-            self._folder, self._log = final, Log(final.log, 0)
-            with final.held():
+            with held(folder.path):
+                with folder.created(self._config, self._plan, describe_versions(self._backend)):
+                    if self._teacher:
+                        save_model(self._teacher, folder.teacher)
+                    self._save(0)
+                self._log = Log(folder.log, 0)
                 return self._loop(0)
         return self._loop(0)
 
@@ -254,6 +265,13 @@ class _Run:
                         self._say_how_to_go_on(done)
                         raise KeyboardInterrupt
             self._save(done)
+        except OSError as failure:
+            if not self._folder:
+                raise
+            raise Error(
+                f"{sentence(failure)} The state after step {self._saved:,} is kept; to go on from there: "
+                f"{resume_command(self._folder.path)}"
+            ) from failure
         finally:
             progress.end()
         return self._model(done)

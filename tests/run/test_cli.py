@@ -138,7 +138,7 @@ def test_other_settings_are_told_as_they_are_typed(trained, capsys):
     typed = ["--set", "lr=0.1", "--set", "betas=0.5,0.9", "--set", "decay=true", "--seed", "1"]
     assert run(*base, *typed) == 2
     told = (
-        "all of them: --seed 0 there, 1 here; --set lr=0.1 here only; --set betas=0.5,0.9 here only; "
+        "depend on: --seed 0 there, 1 here; --set lr=0.1 here only; --set betas=0.5,0.9 here only; "
         "--set decay=true here only. Resume"
     )
     assert told in capsys.readouterr().err
