@@ -46,6 +46,21 @@ LIBRARIES = tuple(lib for name in CHOSEN for lib in ((name, "strict") if name ==
 TRAINABLE = tuple(name for name in CHOSEN if name != "numpy")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `spares_tinygrad` spares."""
+    spared = [item for item in items if _is_spared(item)]
+    config.hook.pytest_deselected(items=spared)
+    items[:] = [item for item in items if item not in set(spared)]
+
+
+def _is_spared(item: pytest.Item) -> bool:
+    params = getattr(item, "callspec", None) and item.callspec.params
+    mark = item.get_closest_marker("spares_tinygrad")
+    if not mark or not params or "tinygrad" not in (params.get("lib"), params.get("backend"), params.get("name")):
+        return False
+    return not mark.args or params.get("dtype") in mark.args
+
+
 @dataclass(frozen=True)
 class Library:
     """An array library as a test of the mathematics sees it; ``backend`` is the cmcore backend behind it."""

@@ -24,6 +24,8 @@ def batches(lib, dtype):
     return shapes.flatmap(lambda shape: npst.arrays(dtype, shape, elements=floats))
 
 
+# tests/properties/test_dtype_and_device.py has its float64.
+@pytest.mark.spares_tinygrad("float64")
 @dtypes
 @given(data=st.data())
 def test_the_boundary_condition_is_exact(lib, dtype, data):

@@ -52,6 +52,8 @@ def batch(seed):
     return rng.standard_normal((5, 3)), rng.standard_normal((5, 3)), rng.uniform(0.05, 0.95, 5)
 
 
+# tests/cross_backend/test_agreement.py compares its losses with the others'.
+@pytest.mark.spares_tinygrad
 @pytest.mark.parametrize("name", NAMES)
 @settings(max_examples=2)
 @given(seed=st.integers(0, 10**6), order=st.permutations(range(5)))
@@ -64,6 +66,7 @@ def test_permuting_the_batch_permutes_the_losses(lib, name, seed, order):
 
 
 # sct-vr takes its target from the whole batch.
+@pytest.mark.spares_tinygrad
 @pytest.mark.parametrize("name", [name for name in NAMES if name != "sct-vr"])
 @settings(max_examples=2)
 @given(seed=st.integers(0, 10**6), changed=st.integers(0, 4))

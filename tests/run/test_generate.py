@@ -25,7 +25,7 @@ def make_model(recipe="ct", classes=0):
 
 
 # Few steps of the ODE would multiply differences in rounding.
-CASES = [("ct", 1), ("ct", 3), ("ect", 2), ("edm", 10)]
+CASES = [("ct", 1), ("ct", 3), ("ect", 2), ("edm", 6)]
 
 
 @pytest.mark.parametrize(("recipe", "steps"), CASES)
