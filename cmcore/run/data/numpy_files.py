@@ -82,7 +82,9 @@ def _single(x: np.ndarray, path: Path) -> np.ndarray:
     with np.errstate(over="ignore"):
         rounded = x.astype(np.float32)
     wide = x.astype(np.float64)
-    if np.isfinite(rounded).all() and len(x):
+    if not x.size:
+        return rounded  # which is refused as data
+    if np.isfinite(rounded).all():
         lost = np.sqrt(np.mean((wide - rounded) ** 2, axis=0))
         if (lost > ROUNDING * wide.std(axis=0)).any():
             raise Error(
