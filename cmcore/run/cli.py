@@ -120,6 +120,7 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--latents", action="store_true", help="take arrays (N, C, H, W) for latents, not for pictures")
     parser.add_argument("--per-column", action="store_true", help="bring each column of points to the same scale")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
+    parser.add_argument("--save-minutes", type=float, metavar="M", help="save after so many minutes as well (10)")
     parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="run the train step eagerly")
 

@@ -53,7 +53,8 @@ def train(args: Namespace) -> None:
     progress = terminal_progress()
     try:
         config, _ = training.settle(config)
-        data = _load_data(config, progress.note)
+        with progress.phase(f"Reading {config.data}"):
+            data = _load_data(config, progress.note)
     except (Error, ValueError) as lacking:
         if resume and (named := [f"--{name}" for name in ("device", "data") if name not in given]):
             raise Error(

@@ -42,6 +42,7 @@ class Config:
     compiled: bool = True
     save_every: int | None = None
     sample_every: int | None = None
+    save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch", "width", "blocks", "size", "channels", "save_every", "sample_every"):
@@ -50,6 +51,8 @@ class Config:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
         if self.range is not None:
             object.__setattr__(self, "range", _checked_range(self.range))
+        if not 0 < self.save_minutes:
+            raise ValueError(f"--save-minutes must be above 0, got {self.save_minutes}.")
         if self.seed < 0:
             raise ValueError(f"{option('seed')} must be at least 0, got {self.seed}.")
         if self.network not in (None, *networks.names()):

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO
+
+SIGN = 10.0
+"""Seconds after which something is said, where nothing else was."""
+
+Counted = Callable[[int, int], None]
+"""Is told how many of how many are done."""
 
 
 class Progress:
-    """What a training run tells of itself; this one is silent, and any object with these methods will do."""
+    """What a run tells of itself; this one is silent, and any object with these methods will do."""
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Training starts after ``done`` of ``total`` steps, with ``batch`` samples a step."""
@@ -23,50 +31,132 @@ class Progress:
     def note(self, message: str) -> None:
         """Something happened that a user should know."""
 
+    @contextmanager
+    def phase(self, what: str, quiet: bool = False) -> Iterator[Counted]:
+        """Something that may take long begins, such as "Reading photos"; ``quiet`` if it is said only where it does take long."""
+        yield lambda done, total: None
+
     def end(self) -> None:
         """Training is over, by whatever cause."""
 
 
-class Lines(Progress):
+class Spoken(Progress):
+    """Lines of text in which something is said at least every few seconds, by a thread where the program is busy."""
+
+    def __init__(
+        self, file: TextIO | None = None, every: float = SIGN, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._file, self._every, self._clock = file or sys.stderr, every, clock
+        self._last, self._phases = clock(), list[_Phase]()
+        # A signal's handler speaks while the main thread does.
+        self._lock = threading.RLock()
+
+    def note(self, message: str) -> None:
+        """Write the message."""
+        with self._lock:
+            self._last = self._clock()
+            # A terminal that was closed must not end a run.
+            with suppress(OSError, ValueError):
+                self._write(message)
+
+    @contextmanager
+    def phase(self, what: str, quiet: bool = False) -> Iterator[Counted]:
+        """Write what begins, and that it goes on."""
+        if not quiet:
+            self.note(f"{what} ...")
+        phase = _Phase(what, self._clock())
+        self._phases.append(phase)
+        try:
+            with self._beating():
+                yield phase.count
+        finally:
+            self._phases.remove(phase)
+
+    def tick(self) -> None:
+        """Say how things stand, if nothing has been said for long."""
+        if self._clock() - self._last >= self._every and (standing := self._standing()):
+            self.note(standing)
+
+    def _standing(self) -> str:
+        return self._phases[-1].standing(self._clock()) if self._phases else ""
+
+    def _write(self, message: str) -> None:
+        print(message, file=self._file, flush=True)
+
+    @contextmanager
+    def _beating(self) -> Iterator[None]:
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(0.5):
+                self.tick()
+
+        threading.Thread(target=beat, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+
+class _Phase:
+    """Something that takes long, and how far it is."""
+
+    def __init__(self, what: str, start: float) -> None:
+        self._what, self._start, self._done = what, start, ""
+
+    def count(self, done: int, total: int) -> None:
+        self._done = f"{done:,} of {total:,}, "
+
+    def standing(self, now: float) -> str:
+        return f"{self._what}: {self._done}{now - self._start:.0f} s so far"
+
+
+class Lines(Spoken):
     """A line now and then, for output that is not a terminal."""
 
-    def __init__(self, file: TextIO | None = None, every: float = 30.0) -> None:
-        self._file, self._every = file or sys.stderr, every
-        self._last, self._total = 0.0, 0
-        self._row: dict[str, float] = {}
+    _over: ExitStack | None = None
+    _row: Mapping[str, float] | None = None
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Start counting the seconds between lines."""
-        self._last, self._total, self._row = time.monotonic(), total, {}
+        self._done, self._total, self._row = done, total, None
+        self._over = ExitStack()
+        self._over.enter_context(self._beating())
+
+    def advance(self, done: int) -> None:
+        """Remember it for the next line."""
+        self._done = done
 
     def measure(self, row: Mapping[str, float]) -> None:
         """Write the row if the last line is old enough."""
         self._row = dict(row)
-        if time.monotonic() - self._last >= self._every:
-            self._write()
-
-    def note(self, message: str) -> None:
-        """Write the message."""
-        print(message, file=self._file, flush=True)
+        self.tick()
 
     def end(self) -> None:
-        """Write the last row."""
+        """Write the last row, unless it is written."""
+        if self._over is None:
+            return
+        self._over.close()
         if self._row:
-            self._write()
+            self.note(self._standing())
+        self._over = None
 
-    def _write(self) -> None:
-        self._last = time.monotonic()
-        rate, step = self._row["images_per_second"], int(self._row["step"])
-        line = f"step {step} of {self._total}: loss {self._row['loss']:.4g}, {rate:,.0f} images/s"
-        print(line, file=self._file, flush=True)
+    def _standing(self) -> str:
+        if self._phases:
+            return super()._standing()
+        if self._over is None:
+            return ""
+        if not self._row:
+            return f"step {self._done:,} of {self._total:,}"
+        row, self._row = self._row, None
+        speed = f"{row['images_per_second']:,.0f} images/s"
+        return f"step {int(row['step']):,} of {self._total:,}: loss {row['loss']:.4g}, {speed}"
 
 
-class Bar(Progress):
+class Bar(Spoken):
     """A bar with loss, images a second and the time left, for a terminal."""
 
-    def __init__(self, file: TextIO | None = None) -> None:
-        self._file = file or sys.stderr
-        self._bar: Any = None
+    _bar: Any = None
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Show the bar."""
@@ -77,24 +167,25 @@ class Bar(Progress):
 
     def advance(self, done: int) -> None:
         """Move the bar."""
-        self._bar.update(done - self._bar.n)
+        with suppress(OSError, ValueError):
+            self._bar.update(done - self._bar.n)
 
     def measure(self, row: Mapping[str, float]) -> None:
         """Show the loss and the speed."""
         self._bar.set_postfix_str(f"loss {row['loss']:.4g}, {row['images_per_second']:,.0f} images/s", refresh=False)
 
-    def note(self, message: str) -> None:
-        """Write the message above the bar."""
-        if self._bar is None:
-            print(message, file=self._file, flush=True)
-        else:
-            self._bar.write(message, file=self._file)
-
     def end(self) -> None:
         """Leave the bar as it is."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError, ValueError):
+                self._bar.close()
             self._bar = None
+
+    def _write(self, message: str) -> None:
+        if self._bar is None:
+            super()._write(message)
+        else:
+            self._bar.write(message, file=self._file)
 
 
 def terminal_progress(file: TextIO | None = None) -> Progress:

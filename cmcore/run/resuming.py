@@ -15,7 +15,7 @@ from cmcore.run.plan import Plan, fingerprint
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
 
-FREE = ("data", "teacher", "device", "compiled", "save_every", "sample_every")
+FREE = ("data", "teacher", "device", "compiled", "save_every", "save_minutes", "sample_every")
 """The settings that may change: what the data and the teacher are is checked, where they are does not matter."""
 
 ROUNDING = ("device", "compiled")

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 import math
 import shlex
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -35,6 +31,8 @@ from cmcore.run.lock import held
 from cmcore.run.plan import Plan, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
+from cmcore.run.save_timer import SaveTimer
+from cmcore.run.signals import Stopped, heard
 from cmcore.training import Trainer
 
 if TYPE_CHECKING:
@@ -240,31 +238,40 @@ class _Run:
         self._logged = done
         if self._folder and not self._plan.data.images:
             progress.note("The data are not images, so no pictures of samples are made.")
-        progress.begin(done, config.steps, config.batch)
+        timer = SaveTimer(config.save_minutes)
         looked = time.monotonic()
         try:
-            with _interruptible(progress.note) as interrupted:
-                while done < config.steps:
-                    self._step(done)
+            with heard(progress.note) as asked:
+                if done < config.steps:
+                    self._first_step(done)
                     done += 1
-                    progress.advance(done)
-                    # Asked once a step: a Ctrl-C that comes any later is the next step's.
-                    stopping = interrupted()
-                    last = done == config.steps or stopping
-                    if last or done % log_every == 0 or done % save_every == 0:
+                progress.begin(done, config.steps, config.batch)
+                progress.advance(done)
+                while True:
+                    # Asked once a step: a signal that comes any later is the next step's.
+                    stop = asked.stop
+                    last = done == config.steps or stop is not None
+                    save = last or done % save_every == 0 or asked.save() or timer.due()
+                    if save or done % log_every == 0:
                         self._record(done)
                     elif time.monotonic() - looked > 1:
                         # Waiting for the device now and then keeps the bar honest and finds a bad loss early.
                         self._collect(done)
                         looked = time.monotonic()
-                    if last or done % save_every == 0:
+                    if save:
                         self._save(done)
-                    if last or done % sample_every == 0:
+                        timer.restart()
+                    # None for a signal, for which there may be no time; the resumed run makes it if it was due.
+                    if done == config.steps or (done % sample_every == 0 and stop is None):
                         self._picture(done)
-                    if stopping and done < config.steps:
+                    if done == config.steps:
+                        break
+                    if stop is not None:
                         self._say_how_to_go_on(done)
-                        raise KeyboardInterrupt
-            self._save(done)
+                        raise Stopped(stop)
+                    self._step(done)
+                    done += 1
+                    progress.advance(done)
         except OSError as failure:
             if not self._folder:
                 raise
@@ -275,6 +282,14 @@ class _Run:
         finally:
             progress.end()
         return self._model(done)
+
+    def _first_step(self, index: int) -> None:
+        """Take it and wait for it: what compiles does so now, or at least records the program."""
+        compiled = self._config.compiled
+        what = "Compiling the train step, and taking the first" if compiled else "Taking the first step"
+        with self._progress.phase(what):
+            self._step(index)
+            self._collect(index + 1)
 
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
@@ -333,6 +348,11 @@ class _Run:
     def _picture(self, done: int) -> None:
         if self._folder is None or not self._plan.data.images:
             return
+        with self._progress.phase("Making a picture of samples", quiet=True):
+            self._draw(done)
+
+    def _draw(self, done: int) -> None:
+        assert self._folder is not None
         image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
         pictures.save_png(image, self._folder.samples / f"step-{done:08d}.png")
 
@@ -347,25 +367,3 @@ class _Run:
             self._progress.note(f"Stopped after step {done:,}; nothing was saved, for the run has no folder.")
         else:
             self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.path)}")
-
-
-@contextmanager
-def _interruptible(note: Callable[[str], None]) -> Iterator[Callable[[], bool]]:
-    """Make the first Ctrl-C a request that the loop can look at; the second interrupts at once, as ever."""
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked.is_set
-        return
-
-    def ask(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, before)
-        asked.set()
-        # A terminal that is being written to just now refuses.
-        with suppress(RuntimeError):
-            note("Finishing this step and saving; press Ctrl-C again to stop at once.")
-
-    before: Any = signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked.is_set
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -1,5 +1,7 @@
 """Runs that store power-function averages: at which steps, the same after an interruption, and new averages from them."""
 
+import signal
+
 import numpy as np
 import pytest
 from conftest import TRAINABLE
@@ -12,6 +14,7 @@ from cmcore.run import averaging
 from cmcore.run import train as training
 from cmcore.run.config import Config
 from cmcore.run.folder import RunFolder
+from cmcore.run.report import Progress
 from cmcore.run.train import train
 
 pytestmark = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
@@ -67,23 +70,15 @@ def test_the_trained_average_is_the_recursions(trainable, tmp_path, monkeypatch)
 def test_an_interrupted_run_stores_the_same_averages(trainable, tmp_path, monkeypatch):
     """Stopped by Ctrl-C between two saves, then between the average and the state of a save, and resumed each time."""
     train(config(trainable.name), DATA, out=tmp_path / "whole")
-    run, asked = tmp_path / "broken", iter([False] * 8 + [True])
-    real = training._interruptible
+    run = tmp_path / "broken"
 
-    class Pressed:
-        def __init__(self, note):
-            self._real = real(note)
+    class Pressing(Progress):
+        def advance(self, done):
+            if done == 9:
+                signal.raise_signal(signal.SIGINT)
 
-        def __enter__(self):
-            self._real.__enter__()
-            return lambda: next(asked, False)
-
-        def __exit__(self, *problem):
-            return self._real.__exit__(*problem)
-
-    monkeypatch.setattr(training, "_interruptible", Pressed)
     with pytest.raises(KeyboardInterrupt):
-        train(config(trainable.name), DATA, out=run)
+        train(config(trainable.name), DATA, out=run, progress=Pressing())
     assert steps_of(run) == [6]
 
     class Killed(BaseException):

@@ -1,4 +1,8 @@
 import io
+import threading
+import time
+
+import pytest
 
 from cmcore.run.report import Bar, Lines, Progress, table, terminal_progress
 
@@ -20,10 +24,96 @@ def test_lines_are_few_and_tell_loss_and_speed():
     assert file.getvalue().splitlines() == ["Something happened.", "step 5 of 10: loss 0.1235, 1,234 images/s"]
 
 
-def test_lines_come_at_intervals():
-    file = io.StringIO()
-    drive(Lines(file, every=0))
+class Clock:
+    def __init__(self):
+        self.now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+def test_lines_come_at_intervals_and_none_twice():
+    file, clock = io.StringIO(), Clock()
+    lines = Lines(file, 10.0, clock)
+    lines.begin(0, 100, 4)
+    for step in range(1, 8):
+        clock.now += 4
+        lines.advance(step)
+        lines.measure(ROW | {"step": step})
+    lines.end()
+    assert [line.split(":")[0] for line in file.getvalue().splitlines()] == [
+        "step 3 of 100",
+        "step 6 of 100",
+        "step 7 of 100",
+    ]
+    lines.measure(ROW)
+    lines.end()
     assert len(file.getvalue().splitlines()) == 3
+
+
+def test_between_rows_the_step_is_told():
+    file, clock = io.StringIO(), Clock()
+    lines = Lines(file, 10.0, clock)
+    lines.begin(3, 1000, 4)
+    for now in (5, 11, 15, 22):
+        clock.now = now
+        lines.tick()
+    lines.advance(4)
+    clock.now = 40
+    lines.tick()
+    lines.end()
+    assert file.getvalue().splitlines() == ["step 3 of 1,000", "step 3 of 1,000", "step 4 of 1,000"]
+
+
+@pytest.mark.parametrize("kind", [Lines, Bar])
+def test_what_takes_long_says_so(kind):
+    file, clock = io.StringIO(), Clock()
+    progress = kind(file, 10.0, clock)
+    with progress.phase("Reading photos") as count:
+        for now in (5, 11, 12, 25):
+            clock.now = now
+            count(now, 40)
+            progress.tick()
+        with progress.phase("Making a picture", quiet=True):
+            clock.now = 36
+            progress.tick()
+    clock.now = 100
+    progress.tick()
+    assert file.getvalue().splitlines() == [
+        "Reading photos ...",
+        "Reading photos: 11 of 40, 11 s so far",
+        "Reading photos: 25 of 40, 25 s so far",
+        "Making a picture: 11 s so far",
+    ]
+
+
+def test_a_busy_program_still_speaks():
+    """The thread does, while nothing here calls anything."""
+    file = io.StringIO()
+    progress = Lines(file, every=0.0)
+    with progress.phase("Compiling"):
+        for _ in range(100):
+            if "so far" in file.getvalue():
+                break
+            time.sleep(0.1)
+    assert "Compiling: " in file.getvalue()
+    threads = [t for t in threading.enumerate() if t.daemon and t.is_alive() and "beat" in t.name]
+    for thread in threads:
+        thread.join(5)
+    assert not any(t.is_alive() for t in threads)
+
+
+class Gone(io.StringIO):
+    def write(self, text):
+        raise OSError(5, "Input/output error")
+
+
+@pytest.mark.parametrize("kind", [Lines, Bar])
+def test_a_terminal_that_is_gone_ends_nothing(kind):
+    drive(kind(Gone()))
+    closed = io.StringIO()
+    closed.close()
+    drive(kind(closed))
 
 
 def test_the_bar_shows_steps_loss_and_notes():

@@ -1,0 +1,139 @@
+"""What stops a run saves it, in whatever way it is stopped; what only asks for a save goes on."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+from conftest import TRAINABLE
+from toy import make_data
+
+from cmcore.run.checkpoint import newest_step
+from cmcore.run.config import Config
+from cmcore.run.folder import RunFolder
+from cmcore.run.report import Progress
+from cmcore.run.save_timer import SaveTimer
+from cmcore.run.signals import STOP, Stopped, heard
+from cmcore.run.train import train
+
+DATA = make_data()
+CONFIG = Config(
+    backend=TRAINABLE[0] if TRAINABLE else None, steps=8, save_every=8, sample_every=1, batch=8, width=8, blocks=1
+)
+needs_training = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
+
+
+def config(**changes):
+    return replace(CONFIG, compiled=False, **changes)
+
+
+class Sending(Progress):
+    """Sends a signal after some steps, and remembers what it is told."""
+
+    def __init__(self, signum, *steps):
+        self.signum, self.steps, self.notes = signum, steps, []
+
+    def advance(self, done):
+        if done in self.steps:
+            os.kill(os.getpid(), self.signum)
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+def bits(model):
+    return {name: w.tobytes() for name, w in model.weights.items()}
+
+
+@needs_training
+@pytest.mark.parametrize("signum", STOP)
+def test_a_signal_saves_and_says_how_to_go_on(tmp_path, signum):
+    whole = train(config(), DATA)
+    before = signal.getsignal(signum)
+    progress = Sending(signum, 3)
+    with pytest.raises(Stopped) as stopped:
+        train(config(), DATA, out=tmp_path / "run", progress=progress)
+    assert stopped.value.signum == signum
+    assert signal.getsignal(signum) is before
+    folder = RunFolder(tmp_path / "run")
+    assert newest_step(folder.state) == 3
+    # No time for a picture: it is made when the run is resumed.
+    assert sorted(p.name for p in folder.samples.iterdir()) == ["step-00000001.png", "step-00000002.png"]
+    assert any("--resume" in note for note in progress.notes)
+    assert bits(train(config(), DATA, out=tmp_path / "run", resume=True)) == bits(whole)
+    assert (folder.samples / "step-00000003.png").exists()
+
+
+@needs_training
+@pytest.mark.skipif(not hasattr(signal, "SIGUSR1"), reason="Windows has no SIGUSR1")
+def test_a_request_saves_and_goes_on(tmp_path):
+    seen = []
+
+    class Asking(Sending):
+        def advance(self, done):
+            seen.append(newest_step(tmp_path / "run" / "state"))
+            super().advance(done)
+
+    model = train(config(), DATA, out=tmp_path / "run", progress=Asking(signal.SIGUSR1, 2, 5))
+    assert seen == [0, 0, 2, 2, 2, 5, 5, 5]
+    assert bits(model) == bits(train(config(), DATA))
+
+
+@needs_training
+def test_a_slow_run_is_saved_by_the_clock(tmp_path, monkeypatch):
+    now = iter(range(0, 10_000, 25))
+    monkeypatch.setattr("cmcore.run.train.SaveTimer", lambda minutes: SaveTimer(minutes, lambda: next(now)))
+    seen = []
+
+    class Looking(Progress):
+        def advance(self, done):
+            seen.append(newest_step(tmp_path / "run" / "state"))
+
+    model = train(config(save_minutes=1.5), DATA, out=tmp_path / "run", progress=Looking())
+    # After a minute, then a minute and a half from the end of that save, at 25 s from look to look.
+    assert seen == [0, 0, 0, 3, 3, 3, 3, 7]
+    assert bits(model) == bits(train(config(), DATA))
+    with (tmp_path / "run" / "log.csv").open() as file:
+        assert [int(row["step"]) for row in csv.DictReader(file)] == list(range(1, 9))
+
+
+def test_what_is_ignored_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with heard(print) as asked:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        assert asked.stop is None
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_a_second_signal_stops_at_once():
+    notes = []
+    with heard(notes.append) as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.stop == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert len(notes) == 1
+
+
+@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
+def test_a_command_ends_with_a_sentence_and_the_signals_status(signum, status):
+    program = """
+import os, signal, time
+import cmcore.run.cli
+def stopped(args=None):
+    os.kill(os.getpid(), {})
+    time.sleep(5)
+cmcore.run.cli.main = stopped
+from cmcore.__main__ import main
+raise SystemExit(main())
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program.format(int(signum))], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (status, "cmcore: interrupted.\n")
