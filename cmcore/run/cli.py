@@ -1,6 +1,7 @@
 """The command ``cmcore``: what can be typed, and how it ends.
 
-Exit status 0, or 2 after a sentence on stderr for what the user can mend. Ctrl-C is left to `cmcore.__main__`.
+Exit status 0, 2 after a sentence on stderr for what the user can mend, or 1 after one for what nobody foresaw. Ctrl-C is left to
+`cmcore.__main__`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any, NoReturn
 from cmcore import backend, networks, recipes
 from cmcore.errors import Error, sentence
 from cmcore.run import commands
+from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either
 
 
@@ -34,12 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         # Whoever read our output has gone; the interpreter must not try to flush it again.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except (Error, ValueError, TypeError, OSError) as problem:
+    except Exception as problem:
         if args.debug:
             raise
-        print(f"cmcore: {sentence(problem)}", file=sys.stderr)
-        return 2
+        said, status = _told(problem, args.thrift)
+        print(f"cmcore: {said}", file=sys.stderr)
+        return status
     return 0
+
+
+def _told(problem: Exception, thrift: str) -> tuple[str, int]:
+    """What to say of a problem, and the exit status."""
+    if out_of_memory(problem):
+        kept = f" {sentence(problem)}" if isinstance(problem, Error) else ""
+        return f"There is not enough memory for this; use a smaller {thrift}.{kept}", 2
+    if isinstance(problem, (Error, ValueError, TypeError, OSError)):
+        return sentence(problem), 2
+    return unexpected(problem), 1
 
 
 class _Parser(argparse.ArgumentParser):
@@ -66,11 +79,11 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(sub: Any, name: str, command: Any, summary: str) -> argparse.ArgumentParser:
+def _add(sub: Any, name: str, command: Any, summary: str, thrift: str = "--batch") -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = sub.add_parser(
         name, help=summary, description=summary[:1].upper() + summary[1:] + "."
     )
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, thrift=thrift)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
 
@@ -81,7 +94,13 @@ def _add_backend(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_demo(sub: Any) -> None:
-    parser = _add(sub, "demo", commands.demo, "train a teacher and a consistency model on digits and compare them")
+    parser = _add(
+        sub,
+        "demo",
+        commands.demo,
+        "train a teacher and a consistency model on digits and compare them",
+        "network (--small)",
+    )
     _add_backend(parser)
     parser.add_argument("--seed", type=int, default=0, help="of everything that is random (%(default)s)")
     parser.add_argument("--out", type=_place, default="demo", help="folder for the runs and the picture (%(default)s)")
@@ -90,7 +109,9 @@ def _add_demo(sub: Any) -> None:
 
 
 def _add_train(sub: Any) -> None:
-    parser = _add(sub, "train", commands.train, "train a model and write a run folder")
+    parser = _add(
+        sub, "train", commands.train, "train a model and write a run folder", "--batch, --width, --blocks or --size"
+    )
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(

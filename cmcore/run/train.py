@@ -25,6 +25,7 @@ from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
 from cmcore.run.checkpoint import load_state, save_average, save_state
 from cmcore.run.config import Config
+from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.generate import generate
 from cmcore.run.lock import held
@@ -272,11 +273,13 @@ class _Run:
                     self._step(done)
                     done += 1
                     progress.advance(done)
-        except OSError as failure:
-            if not self._folder:
+        except (OSError, MemoryError, RuntimeError) as failure:
+            # A run that has not taken a step is begun anew, with other settings perhaps.
+            if not self._folder or (not self._saved and not isinstance(failure, OSError)):
                 raise
+            said = sentence(failure) if isinstance(failure, OSError) else unexpected(failure)
             raise Error(
-                f"{sentence(failure)} The state after step {self._saved:,} is kept; to go on from there: "
+                f"{said} The state after step {self._saved:,} is kept; to go on from there: "
                 f"{resume_command(self._folder.path)}"
             ) from failure
         finally:

@@ -62,8 +62,10 @@ class Dataset:
         for argument, value, least in (("seed", seed, 0), ("step", step, 0), ("size", size, 1)):
             if value < least:
                 raise ValueError(f"The {argument} of a batch must be at least {least}, got {value}.")
+        # First, for there may be no memory for so many.
+        x = np.empty((size, *self.shape), np.float32)
         rows = _rows(seed, step * size, (step + 1) * size, len(self.x))
-        return self.x[rows], None if self.labels is None else self.labels[rows]
+        return np.take(self.x, rows, axis=0, out=x), None if self.labels is None else self.labels[rows]
 
 
 @functools.lru_cache(maxsize=2)
