@@ -57,14 +57,16 @@ def placed(place: Path) -> Iterator[None]:
         raise OSError(failure.errno, os.strerror(failure.errno), str(place)) from failure
 
 
-def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object]) -> None:
+def atomic_write(
+    path: str | os.PathLike[str], content: bytes | Callable[[BinaryIO], object], *, durable: bool = True
+) -> None:
     """Write a file so that ``path`` holds either what it held before or all of the new content, whenever we are killed.
 
     ``content`` is bytes, or a function that writes to the open binary file it is given. The bytes go to a temporary
     file in the same folder, are flushed to the disk and take the file's name in one step. If anything is raised on the
     way the temporary file is removed; a kill can leave it behind, as a hidden file ending in ".tmp". The folder must
     exist (`FileNotFoundError`). An `OSError` names the file. What a disk does not support, of flushing and of permissions,
-    is left out with a warning.
+    is left out with a warning. Without ``durable`` nothing is waited for: a kill does no harm, a power cut may.
     """
     # Through a link, so that the file it points to is replaced and not the link.
     target = Path(path).resolve()
@@ -77,8 +79,9 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
                 else:
                     file.write(content)
                 file.flush()
-                with courtesy("flushing files", target.parent):
-                    os.fsync(file.fileno())
+                if durable:
+                    with courtesy("flushing files", target.parent):
+                        os.fsync(file.fileno())
             if target.exists():
                 with courtesy("setting permissions", target.parent):
                     temporary.chmod(target.stat().st_mode & 0o777)
@@ -87,7 +90,8 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        if durable:
+            _sync_folder(target.parent)
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:

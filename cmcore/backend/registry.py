@@ -121,7 +121,9 @@ def use(name: str | None = None, *, device: str | None = None) -> Backend:
     global _process_default
     chosen = load(name or available()[0]).on(device)
     if name is None:
-        print(f"cmcore: using {describe(chosen)}", file=sys.stderr)
+        # Who has closed stderr does not want to know.
+        with contextlib.suppress(OSError, ValueError):
+            print(f"cmcore: using {describe(chosen)}", file=sys.stderr)
     _process_default = chosen
     return chosen
 

@@ -12,17 +12,19 @@ import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
 from cmcore.errors import Error, sentence
 from cmcore.run import commands
 from cmcore.run.failures import out_of_memory, unexpected
-from cmcore.run.report import either
+from cmcore.run.report import either, say
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's) and return its exit status."""
+    _mend_streams()
     parser = _parser()
     args = parser.parse_args(argv)
     warnings.showwarning = _say_warning
@@ -40,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         said, status = _told(problem, args.thrift)
-        print(f"cmcore: {said}", file=sys.stderr)
+        say(f"cmcore: {said}")
         return status
     return 0
 
@@ -53,6 +55,19 @@ def _told(problem: Exception, thrift: str) -> tuple[str, int]:
     if isinstance(problem, (Error, ValueError, TypeError, OSError)):
         return sentence(problem), 2
     return unexpected(problem), 1
+
+
+def _mend_streams() -> None:
+    """Let anything be printed, in whatever encoding the terminal has, and print nowhere where there is none.
+
+    What the encoding lacks is written as an escape: nothing that was computed may be lost in how it is printed.
+    """
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started us
+            setattr(sys, name, Path(os.devnull).open("w"))
+        elif hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -154,7 +169,13 @@ def _add_sample(sub: Any) -> None:
     parser.add_argument("--times", type=float, nargs="+", metavar="T", help="the sampler's decreasing times instead")
     parser.add_argument("--label", help="the class to make, by name or number; by default all in turn")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
+    parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "uint8"),
+        default="float32",
+        help="of an .npz: float32 (N, C, H, W) as x, or uint8 (N, H, W, C) as arr_0, for evaluators (%(default)s)",
+    )
     parser.add_argument(
         "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
     )
@@ -170,7 +191,8 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     _add_range(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
-    parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
+    parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
+    parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
     _add_backend(parser)
 
 
@@ -213,4 +235,4 @@ def _place(text: str) -> str:
 
 
 def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
-    print(f"cmcore: {message}", file=sys.stderr)
+    say(f"cmcore: {message}")

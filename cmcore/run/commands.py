@@ -3,30 +3,32 @@
 from __future__ import annotations
 
 import shutil
-import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from cmcore import backend as backends_of
+from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
-from cmcore.errors import Error
+from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, generate, pictures
+from cmcore.run import averaging, generate
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
 from cmcore.run.config import Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
-from cmcore.run.data.labels import named
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
-from cmcore.run.report import table, terminal_progress
+from cmcore.run.output import Output
+from cmcore.run.report import say, table, terminal_progress
+from cmcore.run.samples import fingerprint
 
 
 def train(args: Namespace) -> None:
@@ -63,30 +65,34 @@ def train(args: Namespace) -> None:
         raise
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
     kind = "png" if model.data.images else "npz"
-    print(
-        f"The model is in {folder.model}. To sample: cmcore sample {folder.path} --out samples.{kind}", file=sys.stderr
-    )
+    say(f"The model is in {folder.model}. To sample: cmcore sample {quote(str(folder.path))} --out samples.{kind}")
 
 
 def sample(args: Namespace) -> None:
     """Generate and write a picture, an .npz or a folder of PNGs."""
-    out = Path(args.out)
     model = load_model(args.run)
-    write = _writer(out, model)
     labels = _labels(args, model)
-    backend = _backend(args)
-    x = generate.generate(
-        model,
-        args.n,
-        steps=args.steps,
-        times=args.times,
-        seed=args.seed,
-        backend=backend,
-        batch=args.batch,
-        labels=labels,
-    )
-    write(x, labels)
-    print(f"Wrote {args.n} samples to {out}.", file=sys.stderr)
+    out = Output(args.out, args.n, model, args.dtype, labels)
+    sampler = generate.Sampler(model, _backend(args), args.batch or generate.fitting_batch(model.data.shape))
+    times = sampler.times(args.steps, args.times)
+    about = {"model": fingerprint(model), "times": times, "seed": args.seed, "label": args.label, "dtype": args.dtype}
+    progress = terminal_progress()
+    with out.sink(about) as sink:
+        if sink.done:
+            progress.note(f"Going on after {sink.done:,} samples.")
+        try:
+            with progress.phase(f"Making {args.n:,} samples") as count:
+                for start, x in sampler.batches(args.n, first=sink.done, times=times, seed=args.seed, labels=labels):
+                    sink.add(start, out.stored(x))
+                    count(sink.done, args.n)
+            sink.finish()
+        except (KeyboardInterrupt, OSError) as stop:
+            kept = f"{sink.done:,} of {args.n:,} samples are kept; the same command goes on after them."
+            if isinstance(stop, KeyboardInterrupt):
+                progress.note(kept)
+                raise
+            raise Error(f"{sentence(stop)} {kept}") from stop
+    progress.note(f"Wrote {args.n:,} samples to {out.path}.")
 
 
 def evaluate(args: Namespace) -> None:
@@ -99,26 +105,63 @@ def evaluate(args: Namespace) -> None:
         raise Error(f"{args.run} does not say what data it was trained on; give --data.")
     shape = model.data.shape
     size, channels = (shape[1], shape[0]) if model.data.images else (None, None)
+    progress = terminal_progress()
+    progress.note(f"Reading {source} ...")
     data = datasets.load(
         source,
         size=size,
         channels=channels,
         value_range=args.range or trained.range,
         latents=len(shape) == 3 and not model.data.images,
-        note=terminal_progress().note,
+        note=progress.note,
     )
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
-    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend, "batch": args.batch}
+    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend}
+    settings["batch"] = args.batch or generate.fitting_batch(shape)
     found = None
     if args.search is not None:
-        found = evaluation.search_times(model, data, args.search, **settings)
-        times = " ".join(f"{t:g}" for t in found.times)
-        print(f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.3f})")
-    rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
+        with progress.phase(f"Searching for the times of {args.search} steps", quiet=True):
+            found = evaluation.search_times(model, data, args.search, **settings)
+    with progress.phase(f"Making {args.n:,} samples for each row", quiet=True):
+        rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
-    print(f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}")
-    print(evaluation.to_table(rows))
+    lines = [f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"]
+    if found is not None:
+        times = " ".join(f"{t:g}" for t in found.times)
+        best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.3f})"
+        lines.insert(0, best)
+    lines.append(evaluation.to_table(rows))
+    # On disk before it is on the screen, which may be gone.
+    place = Path(args.out) if args.out else folder.path / "eval.json" if folder.path.is_dir() else None
+    about = {"run": args.run, "data": data.name, "seed": args.seed, "n": args.n, "backend": backend.name}
+    if place is not None:
+        place = _kept(evaluation.to_json(rows, found, about), place, bool(args.out))
+    _print(lines, place)
+
+
+def _kept(text: str, place: Path, asked_for: bool) -> Path | None:
+    """Write results that were computed for long; where nobody asked for the file, a place that refuses it is only told."""
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(place, text.encode())
+        return place
+    except OSError as refused:
+        if asked_for:
+            print(text)
+            raise
+        say(f"The results are not kept: {sentence(refused)}")
+        return None
+
+
+def _print(lines: Sequence[str], place: Path | None = None) -> None:
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as refused:
+        kept = f" The results are in {place}." if place else ""
+        raise Error(f"The results cannot be printed ({refused.strerror}).{kept}") from refused
 
 
 def average(args: Namespace) -> None:
@@ -131,13 +174,13 @@ def average(args: Namespace) -> None:
     model, error = averaging.average(RunFolder(Path(args.run)), args.std, args.at)
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, out)
-    print(f"Wrote the average of width {args.std:g} to {out}; its profile is {error:.1%} off.", file=sys.stderr)
+    say(f"Wrote the average of width {args.std:g} to {out}; its profile is {error:.1%} off.")
 
 
 def backends(args: Namespace) -> None:
     """Print the table of backends."""
     rows = [_describe(name) for name in backends_of.names()]
-    print(table(("backend", "version", "devices", "gradients", "missing"), rows))
+    _print([table(("backend", "version", "devices", "gradients", "missing"), rows)])
 
 
 def demo(args: Namespace) -> None:
@@ -168,26 +211,6 @@ def _load_data(config: Config, note: Callable[[str], None]) -> Dataset:
 def _settled_path(source: str) -> str:
     # Absolute, so that a run can be resumed from any folder; names of data sets stay as they are.
     return source if source in NAMED or not Path(source).exists() else str(Path(source).resolve())
-
-
-def _writer(out: Path, model: Model) -> Callable[[np.ndarray, np.ndarray | None], Any]:
-    """Return the function that writes samples to ``out``; `Error`, before anything is computed, if it could not."""
-    kind = out.suffix.lower()
-    if kind not in (".png", ".npz", ""):
-        raise Error(f"Samples are written to a .png, an .npz or a folder, not to {out.name}.")
-    if kind != ".npz" and not model.data.images:
-        raise Error(f"The model's samples, of shape {model.data.shape}, are not images: give --out NAME.npz.")
-    if out.exists() and (kind or not out.is_dir() or any(out.iterdir())):
-        raise Error(f"{out} exists already and is not overwritten; choose another --out.")
-    if kind:
-        out.parent.mkdir(parents=True, exist_ok=True)
-    if kind == ".png":
-        return lambda x, labels: pictures.save_png(pictures.grid(x), out)
-    if kind == ".npz":
-        return lambda x, labels: pictures.save_npz(
-            x, out, None if labels is None else named(labels, model.data.classes)
-        )
-    return lambda x, labels: pictures.save_folder(x, out)
 
 
 def _labels(args: Namespace, model: Model) -> np.ndarray | None:

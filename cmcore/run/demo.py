@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 from PIL.Image import Image
 
 from cmcore import backend as backends
+from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.errors import Error
 from cmcore.model import Model
@@ -20,7 +21,7 @@ from cmcore.run.config import Config
 from cmcore.run.data import Dataset, load
 from cmcore.run.evaluate import Row, compare, evaluate, to_table
 from cmcore.run.generate import generate
-from cmcore.run.report import Progress, terminal_progress
+from cmcore.run.report import Progress, say, terminal_progress
 from cmcore.run.train import train
 
 TEACHER_STEPS = 18
@@ -61,7 +62,7 @@ def demonstrate(out: Path, backend: Backend, scale: Scale, seed: int = 0) -> Non
     start = time.monotonic()
     data, progress = load("digits"), terminal_progress()
     held_out = np.asarray(data.held_out)
-    print(f"{len(data.x)} handwritten digits of 8 x 8 pixels to train on, {len(held_out)} held out.", file=sys.stderr)
+    say(f"{len(data.x)} handwritten digits of 8 x 8 pixels to train on, {len(held_out)} held out.")
 
     progress.note("1 of 3: the teacher, a score model (edm).")
     teacher = _train(out / "teacher", "edm", data, backend, scale, seed, progress)
@@ -75,11 +76,14 @@ def demonstrate(out: Path, backend: Backend, scale: Scale, seed: int = 0) -> Non
     ]
     pictures.save_png(_picture(held_out, teacher, student, backend, seed), out / "demo.png")
 
-    print(f"\n{scale.samples:,} samples against the held-out digits, pixels in [-1, 1]:\n\n{to_table(rows)}\n")
+    text = f"{scale.samples:,} samples against the held-out digits, pixels in [-1, 1]:\n\n{to_table(rows)}\n"
+    # On disk before it is on the screen, which may be gone.
+    atomic_write(out / "table.txt", text.encode())
+    print(f"\n{text}")
     print(
         f"The picture is {out / 'demo.png'}; {time.monotonic() - start:.0f} s in all with {backends.describe(backend)}."
     )
-    print(f"More images: cmcore sample {out / 'student'} --n 100 --steps 1 --out digits.png")
+    print(f"More images: cmcore sample {quote(str(out / 'student'))} --n 100 --steps 1 --out digits.png")
 
 
 def _train(

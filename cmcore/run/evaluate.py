@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -125,6 +126,12 @@ def compare(name: str, x: np.ndarray, real: np.ndarray, *, nfe: int | None = Non
     """Return the distances between samples and real data, both (N, ...), as a row."""
     frechet = metrics.frechet_distance(x, real) if x[0].size <= FRECHET_UP_TO else None
     return Row(name, nfe, frechet, metrics.sliced_wasserstein(x, real), ms)
+
+
+def to_json(rows: Sequence[Row], found: Found | None, about: Mapping[str, Any]) -> str:
+    """Return an evaluation, and the times that were searched for, as JSON; ``about`` says of what it is."""
+    searched = {} if found is None else {"times": found.times, "frechet_to_training_data": found.value}
+    return json.dumps({**about, "rows": [asdict(row) for row in rows], "search": searched}, indent=2) + "\n"
 
 
 def to_table(rows: Sequence[Row]) -> str:

@@ -120,7 +120,7 @@ class RunFolder:
         atomic_write(self.config, (json.dumps(record, indent=2) + "\n").encode())
 
     def _parts(self) -> tuple[Path, ...]:
-        return self.model, self.state, self.log, self.samples, self.averages
+        return self.model, self.state, self.log, self.samples, self.averages, self.path / "eval.json"
 
     def _remove_parts(self) -> None:
         # The configuration first: what is left if this is broken off is no run.

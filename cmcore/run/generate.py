@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -12,6 +12,17 @@ import numpy as np
 from cmcore.backend import Array, Backend, default
 from cmcore.model import Model
 from cmcore.sampling import seeded_noise
+
+ROUNDING = 1e-6
+"""How far times may be beyond those that the network was trained for, as a share, for having been rounded or printed."""
+
+BATCH = 256
+"""How many samples are made at once, if they are small."""
+
+
+def fitting_batch(shape: Sequence[int]) -> int:
+    """Return how many samples of a shape to make at once: fewer of large ones, whose activations fill the memory."""
+    return max(1, min(BATCH, 2**20 // math.prod(shape)))
 
 
 def generate(
@@ -68,21 +79,67 @@ class Sampler:
         progress: Callable[[int], None] | None = None,
     ) -> np.ndarray:
         """Return n samples; see `generate`."""
+        batches = self.batches(n, steps=steps, times=times, seed=seed, labels=labels)
+        out = np.empty((n, *self.model.data.shape), np.float32)
+        for start, x in batches:
+            out[start : start + len(x)] = x
+            if progress is not None:
+                progress(start + len(x))
+        return out
+
+    def batches(
+        self,
+        n: int,
+        *,
+        first: int = 0,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        seed: int = 0,
+        labels: Sequence[int] | np.ndarray | None = None,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """Return an iterator of n samples, a batch at a time: the number of its first sample, and the samples.
+
+        What cannot be asked for is a `ValueError` at once. ``first`` begins with the batch that has the sample of that number.
+        """
         if n < 1:
             raise ValueError(f"The number of samples must be at least 1, got {n}.")
         if seed < 0:
             raise ValueError(f"The seed must be at least 0, got {seed}.")
         if steps is not None and times is not None:
             raise ValueError("Give the number of steps or the times, not both.")
+        chosen = self.times(steps, times)
+        return self._batches(n, first, chosen, seed, self._labels(n, labels))
+
+    def times(self, steps: int | None = None, times: Sequence[float] | None = None) -> tuple[float, ...]:
+        """Return the sampler's times: those given, checked, or the recipe's for so many steps."""
+        recipe = self.model.recipe
+        if times is None:
+            return recipe.times(default_steps(self.model) if steps is None else steps)
+        chosen = tuple(map(float, times))
+        if any(not a > b for a, b in pairwise(chosen)):
+            raise ValueError(f"The sampling times must decrease, got {list(chosen)}.")
+        # The times of some samplers have an end, from which no evaluation starts.
+        ends = len(recipe.times(2)) - 2
+        starts = chosen[: len(chosen) - ends]
+        if not starts:
+            raise ValueError(f"The sampler of {recipe.name!r} needs at least {1 + ends} times, got {list(chosen)}.")
+        lowest, highest = recipe.lowest_time, recipe.t_max
+        if (
+            not all(lowest <= t * (1 + ROUNDING) and t <= highest * (1 + ROUNDING) for t in starts)
+            or not chosen[-1] >= 0
+        ):
+            raise ValueError(
+                f"The network was trained for times from {lowest:g} to {highest:g}; the sampling times are {list(chosen)}."
+            )
+        return chosen
+
+    def _batches(
+        self, n: int, first: int, times: tuple[float, ...], seed: int, numbers: np.ndarray | None
+    ) -> Iterator[tuple[int, np.ndarray]]:
         recipe, shape = self.model.recipe, self.model.data.shape
-        times = recipe.times(default_steps(self.model) if steps is None else steps) if times is None else tuple(times)
-        if any(a <= b for a, b in pairwise(times)):
-            raise ValueError(f"The sampling times must decrease, got {list(times)}.")
-        numbers = self._labels(n, labels)
         size = min(n, self.batch)
-        net = self._network(math.ceil(n / size) * len(times))
-        out = np.empty((n, *shape), np.float32)
-        for start in range(0, n, size):
+        net = self._network(math.ceil((n - first) / size) * len(times))
+        for start in range(first - first % size, n, size):
             # The last batch is filled up, so that the compiled shapes stay the same.
             images = range(start, start + size)
 
@@ -93,10 +150,7 @@ class Sampler:
             if numbers is not None:
                 cond["label"] = self._backend.asarray(np.resize(numbers[start : start + size], size))
             x = self._backend.to_numpy(recipe.sample(net, noise(-1), times, noise, cond))
-            out[start : start + size] = self.model.data.restored(x[: n - start])
-            if progress is not None:
-                progress(min(n, start + size))
-        return out
+            yield start, self.model.data.restored(x[: n - start])
 
     def warm_up(self, n: int, steps: int) -> None:
         """Compile what making n samples calls for and run it once, so that what follows can be timed."""

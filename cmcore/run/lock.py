@@ -21,8 +21,8 @@ NAME = ".lock"
 
 
 @contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other processes from training in the folder meanwhile; `Error` if one does. A killed holder lets go.
+def held(folder: Path, doing: str = "training in") -> Iterator[None]:
+    """Keep other processes from working in the folder meanwhile; `Error` if one does. A killed holder lets go.
 
     The folder is made where it is missing, and removed again if nothing has been put into it.
 
@@ -32,16 +32,8 @@ def held(folder: Path) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (folder / NAME).open("a+", encoding="utf-8", errors="replace") as file:
-            _take(file, folder)
-            # Only for the case above: a full disk must not keep a run from going on.
-            with suppress(OSError):
-                _write(file, f"{socket.gethostname()} {os.getpid()}\n")
-            try:
-                yield
-            finally:
-                with suppress(OSError):
-                    _write(file, "")
+        with locked(folder / NAME, f"{doing} {folder}"):
+            yield
     finally:
         if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
             with suppress(OSError):
@@ -49,21 +41,32 @@ def held(folder: Path) -> Iterator[None]:
                 folder.rmdir()
 
 
-def _take(file: TextIO, folder: Path) -> None:
-    locked = False
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold the lock of a file, which is made for it; see `held`."""
+    with path.open("a+", encoding="utf-8", errors="replace") as file:
+        if not _taken(file, path.parent):
+            raise Error(f"Another process is {doing}; wait until it ends, or stop it.")
+        # Only for a disk without locks: a full one must not keep a run from going on.
+        with suppress(OSError):
+            _write(file, f"{socket.gethostname()} {os.getpid()}\n")
+        try:
+            yield
+        finally:
+            with suppress(OSError):
+                _write(file, "")
+
+
+def _taken(file: TextIO, folder: Path) -> bool:
+    """Take the lock, and tell whether that was possible."""
     try:
         if fcntl:  # Windows has none
             with courtesy("locks", folder):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                locked = True
+                return True
     except BlockingIOError:
-        raise _taken(folder) from None
-    if not locked and _alive(_read(file)):
-        raise _taken(folder)
-
-
-def _taken(folder: Path) -> Error:
-    return Error(f"Another process is training in {folder}; wait until it ends, or stop it.")
+        return False
+    return not _alive(_read(file))
 
 
 def _alive(holder: str) -> bool:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont, PngImagePlugin
 
 from cmcore._files import atomic_write
-from cmcore.errors import Error
 
 TILE = 64
 """Images smaller than this many pixels are enlarged to about it, by a whole factor, so that they can be seen."""
+
+MARK = ("Software", "cmcore")
+"""What a PNG says of itself that shows several images, and is none to train on."""
 
 CAPTION = 18
 """The size of captions, in pixels."""
@@ -34,7 +35,7 @@ def grid(x: np.ndarray, columns: int | None = None, scale: int | None = None, pa
     ``columns`` is by default that of a square; ``scale`` enlarges by a whole factor without smoothing, by default
     to about 64 pixels; ``padding`` is the gap around the images in pixels.
     """
-    pixels = _pixels(x)
+    pixels = as_pixels(x)
     n, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
     scale = max(1, round(TILE / max(height, width))) if scale is None else scale
@@ -75,33 +76,14 @@ def rows(captioned: Sequence[tuple[str, np.ndarray]], columns: int = 16, scale: 
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
-    """Write a picture as a PNG, whole or not at all."""
-    atomic_write(path, lambda file: image.save(file, "PNG"))
+    """Write a picture as a PNG, whole or not at all, marked so that it is not taken for data."""
+    about = PngImagePlugin.PngInfo()
+    about.add_text(*MARK)
+    atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=about))
 
 
-def save_folder(x: np.ndarray, folder: str | Path) -> None:
-    """Write images (N, C, H, W) in [-1, 1] as 000000.png, 000001.png, ... into a new or empty folder."""
-    pixels, folder = _pixels(x), Path(folder)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Error(f"{folder} exists and is not an empty folder; nothing was written, so choose another.")
-    folder.mkdir(parents=True, exist_ok=True)
-    for index, image in enumerate(pixels):
-        Image.fromarray(image.squeeze(2) if image.shape[2] == 1 else image).save(folder / f"{index:06d}.png")
-
-
-def save_npz(x: np.ndarray, path: str | Path, labels: np.ndarray | None = None) -> None:
-    """Write samples of any shape as the array "x" of an .npz file, and their labels, if any, as "labels".
-
-    Whole or not at all, in their own dtypes.
-    """
-    arrays: dict[str, Any] = {"x": np.asarray(x)}
-    if labels is not None:
-        arrays["labels"] = np.asarray(labels)
-    atomic_write(path, lambda file: np.savez(file, **arrays))
-
-
-def _pixels(x: np.ndarray) -> np.ndarray:
-    # Checked, as uint8 (N, H, W, C).
+def as_pixels(x: np.ndarray) -> np.ndarray:
+    """Return images (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C); what no picture shows is a `ValueError`."""
     x = np.asarray(x)
     if x.ndim != 4 or 0 in x.shape:
         raise ValueError(

@@ -194,6 +194,12 @@ def terminal_progress(file: TextIO | None = None) -> Progress:
     return Bar(file) if file.isatty() else Lines(file)
 
 
+def say(message: str) -> None:
+    """Write a line to stderr, if there is anybody to read it: a terminal that was closed must not end anything."""
+    with suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)
+
+
 def either(names: Sequence[str]) -> str:
     """Return names as a choice: "a, b or c"."""
     *others, last = names

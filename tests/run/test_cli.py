@@ -92,7 +92,7 @@ def test_samples_go_where_they_are_asked_for(images, tmp_path, capsys):
     a, b = (np.load(tmp_path / name)["x"] for name in ("samples.npz", "new/again.npz"))
     assert a.shape == (5, 3, 8, 8)
     assert np.abs(a - b).max() <= 1e-6
-    assert len(list((tmp_path / "folder").iterdir())) == 5
+    assert sorted(p.name for p in (tmp_path / "folder").glob("[!.]*")) == [f"{i:06d}.png" for i in range(5)]
     # The same picture must not be written over.
     before = (tmp_path / "grid.png").read_bytes()
     assert run(*base, "--out", tmp_path / "grid.png", "--seed", "1") == 2

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cmcore import Error
 from cmcore.run import pictures
 from cmcore.run.data import load
 
@@ -63,14 +62,13 @@ def test_small_images_are_enlarged(side, scale):
         (np.full((5, 3, 8, 8), np.nan), "hold NaN"),
     ],
 )
-def test_what_cannot_be_shown(x, sentence, tmp_path):
+def test_what_cannot_be_shown(x, sentence):
     with pytest.raises(ValueError, match=sentence):
         pictures.grid(x)
     with pytest.raises(ValueError, match=sentence):
         pictures.rows([("caption", x)])
     with pytest.raises(ValueError, match=sentence):
-        pictures.save_folder(x, tmp_path / "new")
-    assert files(tmp_path) == []
+        pictures.as_pixels(x)
 
 
 @pytest.mark.parametrize("option", [{"columns": 0}, {"scale": 0}, {"padding": -1}])
@@ -110,33 +108,3 @@ def test_a_failing_save_leaves_the_old_picture(tmp_path):
         pictures.save_png(Image.new("F", (2, 2)), path)
     assert path.read_bytes() == b"old"
     assert files(tmp_path) == ["a.png"]
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_save_folder_can_be_loaded(tmp_path, channels):
-    x = images(11, channels)
-    pictures.save_folder(x, tmp_path / "new" / "folder")
-    assert files(tmp_path / "new" / "folder") == [f"{i:06d}.png" for i in range(11)]
-    loaded = load(str(tmp_path / "new" / "folder"), size=8).x
-    assert loaded.shape == x.shape
-    assert np.abs(loaded - x).max() <= 0.5 / 127.5 + 1e-6
-
-
-def test_save_folder_overwrites_nothing(tmp_path):
-    (tmp_path / "full").mkdir()
-    (tmp_path / "full" / "000000.png").write_bytes(b"mine")
-    (tmp_path / "file").write_bytes(b"mine")
-    for name in ("full", "file"):
-        with pytest.raises(Error, match="nothing was written"):
-            pictures.save_folder(images(2), tmp_path / name)
-    assert files(tmp_path) == ["000000.png", "file", "full"]
-    assert (tmp_path / "full" / "000000.png").read_bytes() == b"mine"
-    (tmp_path / "empty").mkdir()
-    pictures.save_folder(images(2), tmp_path / "empty")
-    assert files(tmp_path / "empty") == ["000000.png", "000001.png"]
-
-
-@pytest.mark.parametrize("x", [images(5), RNG.normal(size=(6, 2)).astype(np.float32)])
-def test_save_npz_can_be_loaded(tmp_path, x):
-    pictures.save_npz(x, tmp_path / "a.npz")
-    np.testing.assert_array_equal(load(str(tmp_path / "a.npz")).x, x)
