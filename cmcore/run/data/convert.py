@@ -30,7 +30,7 @@ def from_bytes(x: np.ndarray) -> np.ndarray:
 def channels_first(x: np.ndarray, source: object) -> np.ndarray:
     """Order (N, H, W), (N, H, W, C) or (N, C, H, W) as (N, C, H, W) and put uint8 RGBA on white; else `ValueError`.
 
-    Where both axes could be the channels, the second is taken for them.
+    Where both axes could be the channels, the second is taken for them, unless only the other reading makes images square.
     """
     if x.ndim == 3:
         return x[:, None]
@@ -40,7 +40,8 @@ def channels_first(x: np.ndarray, source: object) -> np.ndarray:
             f"{source} must hold images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels, "
             f"or points (N, D), or with --latents arrays (N, C, H, W); it holds an array of shape {x.shape}."
         )
-    if x.shape[1] not in counts:
+    square = x.shape[1] == x.shape[2] != x.shape[3] in counts
+    if x.shape[1] not in counts or square:
         x = np.moveaxis(x, 3, 1)
     return on_white(x) if x.shape[1] == 4 and x.dtype == np.uint8 else x
 
