@@ -60,10 +60,19 @@ class ResidualConv(Architecture):
         if self.shape[1] % factor or self.shape[2] % factor:
             raise ValueError(
                 f"Images of {self.shape[1]} x {self.shape[2]} cannot be halved {len(self.multipliers) - 1} times; "
-                f"use sides divisible by {factor} or fewer multipliers."
+                f"use sides divisible by {factor}, or shorter multipliers, such as {self.multipliers[:-1]}."
             )
         if self.width % self.groups:
-            raise ValueError(f"The width {self.width} is not divisible into {self.groups} groups.")
+            raise ValueError(
+                f"The width {self.width} is not divisible into {self.groups} groups; choose a multiple of {self.groups}."
+            )
+
+    @classmethod
+    def fitting(cls, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the default multipliers, as many as the sides of such images can be halved for."""
+        default = cls.multipliers
+        halvings = [n for n in range(len(default)) if not (shape[1] % 2**n or shape[2] % 2**n)]
+        return default[: 1 + max(halvings)]
 
     def part(self) -> Part:
         """Return the network."""

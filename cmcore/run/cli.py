@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 from cmcore import backend, networks, recipes
 from cmcore.errors import Error, sentence
 from cmcore.run import commands
+from cmcore.run.data.load import FITS
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either, say
 
@@ -149,7 +150,20 @@ def _add_train(sub: Any) -> None:
     )
     parser.add_argument("--width", type=int, help="the network's width")
     parser.add_argument("--blocks", type=int, help="the network's number of residual blocks (conv: in each level)")
-    parser.add_argument("--size", type=int, help="crop and resize images to this many pixels a side")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="N",
+        help="resize images to this many pixels a side, or to HEIGHTxWIDTH, such as 32x48",
+    )
+    parser.add_argument("--fit", choices=FITS, help="what is done where the aspect differs: crop, pad or squash (crop)")
+    parser.add_argument(
+        "--whole-jpegs",
+        dest="fast_jpegs",
+        action="store_false",
+        help="decode large JPEGs whole: slower, and hardly different",
+    )
+    parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)
@@ -225,6 +239,16 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,255") from None
+
+
+def _size(text: str) -> int | tuple[int, ...]:
+    try:
+        sides = tuple(int(part) for part in text.lower().split("x"))
+    except ValueError:
+        sides = ()
+    if len(sides) not in (1, 2):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither a number of pixels nor HEIGHTxWIDTH, such as 32x48")
+    return sides[0] if len(sides) == 1 else sides
 
 
 def _place(text: str) -> str:

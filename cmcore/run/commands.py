@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
@@ -55,8 +55,10 @@ def train(args: Namespace) -> None:
     progress = terminal_progress()
     try:
         config, _ = training.settle(config)
-        with progress.phase(f"Reading {config.data}"):
-            data = _load_data(config, progress.note)
+        with progress.phase(f"Reading {config.data}") as count:
+            data = _load_data(config, note=progress.note, progress=count)
+        if _inside(folder.path, config.data):
+            progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
     except (Error, ValueError) as lacking:
         if resume and (named := [f"--{name}" for name in ("device", "data") if name not in given]):
             raise Error(
@@ -104,17 +106,21 @@ def evaluate(args: Namespace) -> None:
     if source is None:
         raise Error(f"{args.run} does not say what data it was trained on; give --data.")
     shape = model.data.shape
-    size, channels = (shape[1], shape[0]) if model.data.images else (None, None)
+    size, channels = ((shape[1], shape[2]), shape[0]) if model.data.images else (None, None)
     progress = terminal_progress()
-    progress.note(f"Reading {source} ...")
-    data = datasets.load(
-        source,
-        size=size,
-        channels=channels,
-        value_range=args.range or trained.range,
-        latents=len(shape) == 3 and not model.data.images,
-        note=progress.note,
-    )
+    with progress.phase(f"Reading {source}") as count:
+        data = datasets.load(
+            source,
+            size=size,
+            channels=channels,
+            fit=trained.fit,
+            fast_jpegs=trained.fast_jpegs,
+            value_range=args.range or trained.range,
+            latents=len(shape) == 3 and not model.data.images,
+            skip_broken=trained.skip_broken,
+            note=progress.note,
+            progress=count,
+        )
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
     settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend}
@@ -194,7 +200,13 @@ def _backend(args: Namespace) -> Backend:
     return backends_of.use(args.backend, device=args.device)
 
 
-def _load_data(config: Config, note: Callable[[str], None]) -> Dataset:
+def _inside(out: Path, data: str | None) -> bool:
+    return (
+        data is not None and data not in NAMED and Path(data).is_dir() and Path(data).resolve() in out.resolve().parents
+    )
+
+
+def _load_data(config: Config, **told: Any) -> Dataset:
     if config.data is None:
         raise Error("The run does not say where its data is, for a program started it; resume it in that program.")
     return datasets.load(
@@ -202,9 +214,12 @@ def _load_data(config: Config, note: Callable[[str], None]) -> Dataset:
         size=config.size,
         channels=config.channels,
         classes=config.classes,
+        fit=config.fit,
+        fast_jpegs=config.fast_jpegs,
         value_range=config.range,
         latents=config.latents,
-        note=note,
+        skip_broken=config.skip_broken,
+        **told,
     )
 
 

@@ -15,7 +15,8 @@ class Config:
     """The settings of a run; None stands for a default that depends on the data, the teacher or what is installed.
 
     ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`. ``data`` is a source for
-    `cmcore.run.data.load`, with ``size``, ``channels``, ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
+    `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
+    ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
     brings each column of points to the same scale; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
@@ -31,7 +32,10 @@ class Config:
     network: str | None = None
     width: int | None = None
     blocks: int | None = None
-    size: int | None = None
+    size: int | tuple[int, int] | None = None
+    fit: str = "crop"
+    fast_jpegs: bool = True
+    skip_broken: bool = False
     channels: int | None = None
     classes: bool = False
     range: tuple[float, float] | None = None
@@ -45,9 +49,11 @@ class Config:
     save_minutes: float = 10.0
 
     def __post_init__(self) -> None:
+        if self.size is not None and not isinstance(self.size, int):
+            object.__setattr__(self, "size", tuple(self.size))
         for name in ("steps", "batch", "width", "blocks", "size", "channels", "save_every", "sample_every"):
             value = getattr(self, name)
-            if value is not None and value < 1:
+            if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
         if self.range is not None:
             object.__setattr__(self, "range", _checked_range(self.range))

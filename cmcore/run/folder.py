@@ -140,7 +140,12 @@ class RunFolder:
                 raise ValueError("it does not hold the settings of a run.")
             if record["format"] > FORMAT:
                 raise ValueError(f"its format {record['format']} is newer than {FORMAT}, which this cmcore reads.")
-            return Config(**record["settings"]), plan_from_json(record["plan"]), dict(record["versions"])
+            # Runs of before there was this setting decoded JPEGs whole.
+            return (
+                Config(**{"fast_jpegs": False, **record["settings"]}),
+                plan_from_json(record["plan"]),
+                dict(record["versions"]),
+            )
         except KeyError as missing:
             raise Error(f"{self.config} cannot be used: it lacks {missing}.") from missing
         except (ValueError, TypeError, AttributeError) as unfit:

@@ -141,7 +141,12 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
         return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
     kind = config.network or ("conv" if len(facts.shape) == 3 and min(facts.shape[1:]) >= CONV_FROM else "mlp")
     network = networks.get(kind)
-    return network(shape=facts.shape, **_sizes(network, config, facts))
+    fitting = (
+        {"multipliers": network.fitting(facts.shape)}
+        if issubclass(network, networks.ResidualConv) and len(facts.shape) == 3
+        else {}
+    )
+    return network(shape=facts.shape, **_sizes(network, config, facts), **fitting)
 
 
 def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dict[str, Any]:

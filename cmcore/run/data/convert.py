@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image
+
+Size = tuple[int, int]
+"""(height, width)"""
 
 LUMA = (0.299, 0.587, 0.114)
 """ITU-R BT.601, what Pillow uses to turn RGB into grey."""
@@ -52,30 +56,45 @@ def on_white(x: np.ndarray) -> np.ndarray:
     return np.rint(colour * alpha + 255 * (1 - alpha)).astype(np.uint8)
 
 
-def images(x: np.ndarray, size: int | None, channels: int | None) -> np.ndarray:
+def images(x: np.ndarray, size: Size | None, channels: int | None, fit: str = "crop") -> np.ndarray:
     """Give images (N, C, H, W) in [-1, 1] the size and channels asked for; None leaves them as they are."""
     if channels == 1 and x.shape[1] == 3:
         # Rounding could take white past 1.
         x = np.tensordot(x, np.asarray(LUMA, np.float32), axes=([1], [0]))[:, None].clip(-1, 1)
-    if size is not None and x.shape[2:] != (size, size):
-        x = resized(x, size)
+    if size is not None and x.shape[2:] != size:
+        x = resized(x, size, fit)
     if channels == 3 and x.shape[1] == 1:
         x = np.repeat(x, 3, axis=1)
     return x
 
 
-def resized(x: np.ndarray, size: int) -> np.ndarray:
-    """Resize the central square of images (N, C, H, W) with a Lanczos filter, and clip what it overshoots."""
-    box = central_square(x.shape[3], x.shape[2])
-    out = np.empty((*x.shape[:2], size, size), np.float32)
+def resized(x: np.ndarray, size: Size, fit: str = "crop") -> np.ndarray:
+    """Fit images (N, C, H, W) to a size with a Lanczos filter, and clip what it overshoots."""
+    out = np.empty((*x.shape[:2], *size), np.float32)
     for index in np.ndindex(*x.shape[:2]):
-        plane = Image.fromarray(np.ascontiguousarray(x[index]))
-        out[index] = np.asarray(plane.resize((size, size), Image.Resampling.LANCZOS, box))
+        out[index] = np.asarray(fitted(Image.fromarray(np.ascontiguousarray(x[index])), size, fit, white=1))
     return out.clip(-1, 1, out=out)
 
 
-def central_square(width: int, height: int) -> tuple[int, int, int, int]:
-    """Return the largest central square of an image as Pillow's box (left, top, right, bottom)."""
-    side = min(width, height)
-    left, top = (width - side) // 2, (height - side) // 2
-    return left, top, left + side, top + side
+def fitted(image: Image.Image, size: Size, fit: str, white: Any = "white") -> Image.Image:
+    """Resize an image to a size with a Lanczos filter.
+
+    ``fit`` is "crop", which cuts the sides that are too long, "pad", which adds white at those that are too short, or
+    "squash", which keeps everything and changes the proportions.
+    """
+    height, width = size
+    if fit == "pad":
+        scale = min(width / image.width, height / image.height)
+        inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+        canvas = Image.new(image.mode, (width, height), white)
+        canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        return canvas
+    box = None if fit == "squash" else central(image.width, image.height, width / height)
+    return image.resize((width, height), Image.Resampling.LANCZOS, box)
+
+
+def central(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:
+    """Return the largest central part of an image with an aspect, width / height, as Pillow's box (left, top, right, bottom)."""
+    wide, high = min(width, max(1, round(height * aspect))), min(height, max(1, round(width / aspect)))
+    left, top = (width - wide) // 2, (height - high) // 2
+    return left, top, left + wide, top + high

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw
+from cmcore.run.data.convert import Raw, Size
 from cmcore.run.data.dataset import split
 
 HELD_OUT = 897
 
 
-def read(_size: int | None = None) -> Raw:
+def read(_size: Size | None = None) -> Raw:
     """Return 900 digits to train on and 897 held out, (N, 1, 8, 8): levels 0 to 16 become -1 to 1."""
     try:
         from sklearn.datasets import load_digits

@@ -10,21 +10,21 @@ import numpy as np
 from PIL import Image
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw
+from cmcore.run.data.convert import Raw, Size, fitted
 from cmcore.run.data.dataset import split
-from cmcore.run.data.folder import SIZE, to_rgb
+from cmcore.run.data.folder import SIDE, to_rgb
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 
 
-def read(size: int | None = None) -> Raw:
+def read(size: Size | None = None) -> Raw:
     """Return the font's distinct emoji on white, (N, 3, size, size), by default 32 x 32, with a tenth held out.
 
     Skin tones are separate emoji, so that many held-out images resemble one to train on.
     """
-    side = SIZE if size is None else size
+    height, width = size or (SIDE, SIDE)
     font = Path(os.environ.get("CMCORE_EMOJI_FONT", FONT))
-    x = np.stack([_drawn(data, side) for data in _bitmaps(font)])
+    x = np.stack([_drawn(data, (height, width)) for data in _bitmaps(font)])
     x = np.moveaxis(x, 3, 1)
     train, held_out = split(len(x), len(x) // 10)
     return Raw(x[train], held_out=x[held_out])
@@ -53,8 +53,8 @@ def _bitmaps(font: Path) -> list[bytes]:
     return list(dict.fromkeys(glyphs))
 
 
-def _drawn(data: bytes, side: int) -> np.ndarray:
+def _drawn(data: bytes, size: Size) -> np.ndarray:
     image = to_rgb(Image.open(io.BytesIO(data)))
     square = Image.new("RGB", (max(image.size),) * 2, "white")
     square.paste(image, ((square.width - image.width) // 2, (square.height - image.height) // 2))
-    return np.asarray(square.resize((side, side), Image.Resampling.LANCZOS))
+    return np.asarray(fitted(square, size, "pad"))

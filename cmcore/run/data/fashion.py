@@ -7,7 +7,7 @@ from pathlib import Path
 
 from cmcore.errors import Error
 from cmcore.run.data import idx
-from cmcore.run.data.convert import Raw
+from cmcore.run.data.convert import Raw, Size
 
 FOLDER = "/usr/share/datasets/fashion-mnist"
 NAMES = (
@@ -24,7 +24,7 @@ NAMES = (
 )
 
 
-def read(_size: int | None = None) -> Raw:
+def read(_size: Size | None = None) -> Raw:
     """Return the 60,000 training images, (N, 1, 28, 28), with the 10,000 test images held out."""
     folder = Path(os.environ.get("CMCORE_FASHION_MNIST", FOLDER))
     train = idx.read(_file(folder, "train-images-idx3-ubyte"))

@@ -2,47 +2,82 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+import threading
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw, central_square
+from cmcore.run.data import walk
+from cmcore.run.data.convert import Raw, Size, fitted
+from cmcore.run.data.folder_labels import labels as labels_of
+from cmcore.run.pictures import MARK
 
-SIZE = 32
-# Formats Pillow recognises but cannot decode by itself.
-UNDECODABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+SIDE = 32
+
+MOST_PIXELS = 90_000_000
+"""A picture of more is refused, for a small file can claim any number; large JPEGs are read at a fraction of their size."""
+
+_LARGE = 16_000_000
+"""Pictures of more pixels are decoded one at a time, so that the threads' memory has a bound."""
+
+_one_at_a_time = threading.Lock()
 
 
-def read(folder: Path, size: int | None = None, classes: bool = False) -> Raw:
-    """Return all images in a folder and below, sorted by path, cut to their central square and resized (default 32).
+class Own(Exception):
+    """A picture that this program made of several, which is none to train on."""
+
+
+def read(
+    folder: Path,
+    size: Size | None = None,
+    classes: bool = False,
+    *,
+    fit: str = "crop",
+    fast_jpegs: bool = True,
+    skip_broken: bool = False,
+    note: Callable[[str], None] = lambda _: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Raw:
+    """Return all images in a folder and below, sorted by path, fitted to a size (height, width), by default 32 x 32.
 
     The first frame of an animation, turned as its EXIF says, transparent parts on white. The images are RGB, or grey
-    if no pixel of any has a colour. Hidden files and files without an image format's ending are skipped; a file with
-    such an ending that cannot be decoded is an error. With ``classes`` the sub-folder directly below is the label.
+    if no pixel of any has a colour. Hidden files, files without an image format's ending, run folders and grids of samples are
+    passed over, which ``note`` is told; files with such an ending that cannot be decoded are an error that names them, or are
+    passed over as well with ``skip_broken``. ``fast_jpegs`` decodes large JPEGs at a fraction of their size. With ``classes`` the sub-folder directly below is the label, or dataset.json
+    has it. ``progress`` is called with how many of how many files are decoded.
     """
-    extensions = _extensions()
-    files = sorted(_files(folder), key=lambda path: path.relative_to(folder).as_posix())
-    paths = [path for path in files if path.suffix.lower() in extensions]
-    if not paths:
-        raise Error(
-            f"The folder {folder} holds no images: none of its {len(files)} files ends like an image format "
-            "(.png, .jpg, .webp, ...)."
-        )
-    labels, names = _classes(folder, paths) if classes else (None, ())
-    side = SIZE if size is None else size
-    pixels = np.empty((len(paths), side, side, 3), np.uint8)
+    found = walk.pictures(folder)
+    for sentence in found.skipped():
+        note(sentence)
+    height, width = size or (SIDE, SIDE)
+    pixels = np.empty((len(found.paths), height, width, 3), np.uint8)
 
-    def fill(index: int) -> None:
-        pixels[index] = _decoded(paths[index], side)
+    def fill(index: int) -> Exception | None:
+        # Damaged files make Pillow's decoders raise nearly anything.
+        try:
+            pixels[index] = _decoded(found.paths[index], (height, width), fit, fast_jpegs)
+        except Exception as problem:
+            return problem
+        return None
 
+    problems: dict[int, Exception] = {}
     with ThreadPoolExecutor() as pool:
-        for _ in pool.map(fill, range(len(paths))):
-            pass
+        for index, problem in enumerate(pool.map(fill, range(len(found.paths)))):
+            if problem is not None:
+                problems[index] = problem
+            progress(index + 1, len(found.paths))
+    kept = np.array([index not in problems for index in range(len(found.paths))])
+    _tell(folder, found.paths, problems, skip_broken, note)
+    paths = [path for path, keep in zip(found.paths, kept, strict=True) if keep]
+    labels, names = labels_of(folder, paths) if classes else (None, ())
+    if problems:
+        pixels = pixels[kept]
     grey = all((image == image[..., :1]).all() for image in pixels)
     x = np.moveaxis(pixels[..., :1] if grey else pixels, 3, 1)
     return Raw(np.ascontiguousarray(x), labels=labels, names=names)
@@ -64,45 +99,42 @@ def to_rgb(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _decoded(path: Path, side: int) -> np.ndarray:
-    # Damaged files make Pillow's decoders raise nearly anything.
-    try:
+def _decoded(path: Path, size: Size, fit: str, fast_jpegs: bool) -> np.ndarray:
+    with warnings.catch_warnings():
+        # Its limit is not ours, which is checked below.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         with Image.open(path) as file:
-            image = to_rgb(ImageOps.exif_transpose(file))
-        square = image.resize((side, side), Image.Resampling.LANCZOS, central_square(*image.size))
-    except Exception as error:
-        raise Error(f"{path} cannot be read as an image ({error}); repair it or move it out of the folder.") from error
-    return np.asarray(square)
+            if file.info.get(MARK[0]) == MARK[1]:
+                raise Own
+            if fast_jpegs:
+                # At half, a quarter or an eighth of the size, but at least eight times what is needed.
+                file.draft("RGB", (8 * max(size), 8 * max(size)))
+            pixels = file.width * file.height
+            if pixels > MOST_PIXELS:
+                raise ValueError(f"it has {pixels:,} pixels, and at most {MOST_PIXELS:,} are read; make it smaller")
+            with _one_at_a_time if pixels > _LARGE else nullcontext():
+                return np.asarray(fitted(to_rgb(ImageOps.exif_transpose(file)), size, fit))
 
 
-def _extensions() -> frozenset[str]:
-    known = Image.registered_extensions().items()
-    return frozenset(ending for ending, kind in known if kind in Image.OPEN and kind not in UNDECODABLE)
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    # Linked folders are followed, each real folder once.
-    seen = set()
-    for here, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
-        real = os.path.realpath(here)
-        if real in seen:
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(here, name) for name in files if not name.startswith("."))
-
-
-def _unreadable(error: OSError) -> None:
-    raise Error(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
-
-
-def _classes(folder: Path, paths: list[Path]) -> tuple[np.ndarray, tuple[str, ...]]:
-    relative = [path.relative_to(folder) for path in paths]
-    loose = next((path for path in relative if len(path.parts) == 1), None)
-    if loose is not None:
-        raise Error(
-            f"With classes every image must lie in a sub-folder of {folder}, one for each class, but {loose} does not."
-        )
-    names, labels = np.unique([path.parts[0] for path in relative], return_inverse=True)
-    return labels.astype(np.int64), tuple(str(name) for name in names)
+def _tell(
+    folder: Path,
+    paths: list[Path],
+    problems: dict[int, Exception],
+    skip_broken: bool,
+    note: Callable[[str], None],
+    shown: int = 10,
+) -> None:
+    """Note what is passed over; an `Error` if that is more than was allowed."""
+    own = [index for index, problem in problems.items() if isinstance(problem, Own)]
+    if own:
+        note(f"Skipped {len(own):,} grids that this program wrote, such as {paths[own[0]].relative_to(folder)}.")
+    broken = [f"{paths[i]} ({problem})" for i, problem in problems.items() if i not in set(own)]
+    more = f"; and {len(broken) - shown:,} more" if len(broken) > shown else ""
+    listed = f"{len(broken):,} of {len(paths):,} files cannot be read as images: {'; '.join(broken[:shown])}{more}."
+    if broken and not skip_broken:
+        them = "it" if len(broken) == 1 else "them"
+        raise Error(f"{listed} Repair {them}, move {them} out of the folder, or add --skip-broken.")
+    if broken:
+        note(f"Skipped: {listed}")
+    if len(problems) == len(paths):
+        raise Error(f"The folder {folder} holds no images that can be trained on; its {len(paths):,} were skipped.")

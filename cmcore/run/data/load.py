@@ -2,52 +2,67 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files
-from cmcore.run.data.convert import Raw
+from cmcore.run.data.convert import Raw, Size
 from cmcore.run.data.dataset import Dataset
 from cmcore.run.data.ranges import scaled
 
-NAMED: dict[str, Callable[[int | None], Raw]] = {
+NAMED: dict[str, Callable[[Size | None], Raw]] = {
     "digits": digits.read,
     "fashion-mnist": fashion.read,
     "emoji": emoji.read,
 }
 
+FITS = ("crop", "pad", "squash")
+"""How images are brought to another aspect."""
+
 
 def load(
     source: str,
     *,
-    size: int | None = None,
+    size: int | Size | None = None,
     channels: int | None = None,
     classes: bool = False,
+    fit: str = "crop",
+    fast_jpegs: bool = True,
     value_range: tuple[float, float] | None = None,
     latents: bool = False,
+    skip_broken: bool = False,
     note: Callable[[str], None] | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
     """Read a data set: "digits", "fashion-mnist", "emoji", a folder of images, or an .npz, .npy or IDX file.
 
-    ``size`` cuts images to their central square and resizes it to ``size`` x ``size``; by default folders and emoji
-    are made 32 x 32 and the other sources keep their size. ``channels`` is 1 (luma) or 3 (RGB); by default a folder
+    ``size``, a side or (height, width), resizes images, ``fit`` says how: "crop" cuts what is too long, "pad" adds white, "squash"
+    changes the proportions. ``fast_jpegs`` decodes large ones at a fraction of their size, for all but the last bits. By default folders and emoji are made 32 x 32 and the other sources keep their size. ``channels`` is 1 (luma) or 3 (RGB); by default a folder
     has 3 unless all its pixels are grey, and the other sources keep theirs. ``classes=True`` asks for labels, the names
     of sub-folders or what the source holds; without it there are none. ``value_range`` (low, high) says which values are black
     and white: by default 0 and 255 in uint8 and -1 and 1 in floats, where that is plausible. ``latents`` takes arrays
-    (N, C, H, W) for what they are rather than for pictures. ``note`` is called with sentences that a user should read.
+    (N, C, H, W) for what they are rather than for pictures. ``skip_broken`` goes on without the files of a folder that cannot be read. ``note`` is called with sentences that a
+    user should read, the last of which says what was read, and ``progress`` with how many of how many files are.
 
     What is missing, unreadable or cannot be trained on is a `cmcore.Error` or a `ValueError`. The source is only read.
     """
-    if size is not None and size < 1:
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and min(sides) < 1:
         raise ValueError(f"The size of the images must be at least 1, got {size}.")
+    if fit not in FITS:
+        raise ValueError(f"Images are fitted by {', '.join(FITS)}, got {fit!r}.")
     if channels not in (None, 1, 3):
         raise ValueError(f"Images can have 1 channel (grey) or 3 (RGB), got channels={channels}.")
     say = note or (lambda _: None)
-    raw, name = _read(source, size, classes, latents)
+    reading: dict[str, Any] = {"fit": fit, "fast_jpegs": fast_jpegs, "skip_broken": skip_broken, "note": say}
+    raw, name = _read(source, sides, classes, latents, reading | ({"progress": progress} if progress else {}))
     if raw.images:
         x, held_out = (
-            None if part is None else convert.images(scaled(part, value_range, name, say), size, channels)
+            None if part is None else convert.images(scaled(part, value_range, name, say), sides, channels, fit)
             for part in (raw.x, raw.held_out)
         )
     elif size is not None or channels is not None or value_range is not None:
@@ -58,14 +73,33 @@ def load(
     else:
         x, held_out = raw.x, raw.held_out
     assert x is not None
-    if not classes:
-        return Dataset(x, None, (), held_out, name, raw.images)
-    if raw.labels is None:
+    if classes and raw.labels is None:
         raise Error(f"{source} has no labels to tell classes apart; train without --classes, or give data with labels.")
-    return Dataset(x, *labels.classes(raw.labels, raw.names, source), held_out, name, raw.images)
+    numbers, names = labels.classes(raw.labels, raw.names, source) if classes and raw.labels is not None else (None, ())
+    data = Dataset(x, numbers, names, held_out, name, raw.images)
+    say(described(data))
+    return data
 
 
-def _read(source: str, size: int | None, classes: bool, latents: bool) -> tuple[Raw, str]:
+def described(data: Dataset, shown: int = 10) -> str:
+    """Return in a line what a data set holds."""
+    shape = data.shape
+    if data.images:
+        kind = f"images of {shape[1]} x {shape[2]}, {'grey' if shape[0] == 1 else 'RGB'}"
+    else:
+        kind = f"samples of shape {shape}"
+    said = [f"{len(data.x):,} {kind}"]
+    if data.held_out is not None:
+        said.append(f"{len(data.held_out):,} held out")
+    if data.labels is not None:
+        counts = np.bincount(data.labels, minlength=len(data.classes))
+        each = [f"{name} {count:,}" for name, count in zip(data.classes[:shown], counts, strict=False)]
+        more = ", ..." if len(data.classes) > shown else ""
+        said.append(f"{len(data.classes):,} classes ({', '.join(each)}{more})")
+    return f"{data.name}: {', '.join(said)}."
+
+
+def _read(source: str, size: Size | None, classes: bool, latents: bool, reading: Mapping[str, Any]) -> tuple[Raw, str]:
     path = Path(source)
     name = path.resolve().name
     reader = {".npz": numpy_files.read_npz, ".npy": numpy_files.read_npy}.get(path.suffix.lower())
@@ -76,7 +110,7 @@ def _read(source: str, size: int | None, classes: bool, latents: bool) -> tuple[
     if source in NAMED:
         return NAMED[source](size), source
     if source and path.is_dir():
-        return folder.read(path, size, classes), name
+        return folder.read(path, size, classes, **reading), name
     if path.is_file():
         return idx.read(path), name
     raise Error(

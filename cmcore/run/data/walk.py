@@ -1,0 +1,118 @@
+"""Which files of a folder are pictures to train on, and what else is there, so that nothing is skipped in silence."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+
+from PIL import Image
+
+from cmcore.errors import Error
+
+# Formats Pillow recognises but cannot decode by itself.
+UNDECODABLE = frozenset({"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"})
+
+PLUGINS = {".heic": "pillow-heif", ".heif": "pillow-heif", ".avif": "pillow-avif-plugin", ".jxl": "pillow-jxl-plugin"}
+"""Pictures that Pillow reads with another package."""
+
+_MODULES = {"pillow-heif": "pillow_heif", "pillow-avif-plugin": "pillow_avif", "pillow-jxl-plugin": "pillow_jxl"}
+
+LABELS = "dataset.json"
+"""EDM's and StyleGAN's file of labels, beside the pictures."""
+
+_NOT_CONTENT = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+_KNOWN_OTHERS = frozenset({LABELS, "Thumbs.db", "desktop.ini"})
+
+
+@dataclass
+class Found:
+    """The pictures of a folder, sorted by path, and what was passed over and why."""
+
+    folder: Path
+    paths: list[Path] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    runs: list[Path] = field(default_factory=list)
+
+    def skipped(self) -> list[str]:
+        """Return a sentence for each kind of thing that was passed over."""
+        said = []
+        for ending, count in self.others.most_common():
+            package = PLUGINS.get(ending)
+            why = f"Pillow reads them after pip install {package}" if package else "no picture's ending"
+            said.append(f"Skipped {count:,} {ending or 'without an ending'}: {why}.")
+        if self.runs:
+            where = ", ".join(str(run.relative_to(self.folder)) for run in self.runs[:3])
+            more = f" and {len(self.runs) - 3} more" if len(self.runs) > 3 else ""
+            said.append(f"Skipped what this program wrote: {where}{more}.")
+        return said
+
+
+def pictures(folder: Path) -> Found:
+    """Return the pictures in a folder and below. Hidden files, run folders and folders of samples are passed over.
+
+    Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself.
+    """
+    if is_run(folder):
+        raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
+    endings, found = _endings(), Found(folder)
+    files = sorted(_files(folder, found.runs), key=lambda path: path.relative_to(folder).as_posix())
+    for path in files:
+        ending = path.suffix.lower()
+        if ending in endings:
+            found.paths.append(path)
+        elif path.name not in _KNOWN_OTHERS:
+            found.others[ending] += 1
+    if not found.paths:
+        raise Error(
+            f"The folder {folder} holds no images: none of its {len(files)} files ends like an image format "
+            f"(.png, .jpg, .webp, ...). {' '.join(found.skipped())}".rstrip()
+        )
+    return found
+
+
+def is_run(folder: Path) -> bool:
+    """Tell whether a folder is a run's, by its config.json."""
+    try:
+        record = json.loads((folder / "config.json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(record, dict) and {"format", "settings", "plan", "versions"} <= record.keys()
+
+
+def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
+    seen = set()
+    for here, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
+        real, place = os.path.realpath(here), Path(here)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        if place != folder and (is_run(place) or ".samples.json" in files):
+            runs.append(place)
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
+        yield from (place / name for name in files if not name.startswith("."))
+
+
+def _unreadable(error: OSError) -> None:
+    raise Error(f"The folder {error.filename} cannot be read ({error.strerror}).") from error
+
+
+@cache
+def _endings() -> frozenset[str]:
+    for package in dict.fromkeys(PLUGINS.values()):
+        try:
+            plugin = import_module(_MODULES[package])
+        except ImportError:
+            continue
+        if hasattr(plugin, "register_heif_opener"):
+            plugin.register_heif_opener()
+    known = Image.registered_extensions().items()
+    return frozenset(ending for ending, kind in known if kind in Image.OPEN and kind not in UNDECODABLE)
