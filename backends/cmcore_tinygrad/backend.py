@@ -66,7 +66,8 @@ class TinygradBackend:
 
     def to_numpy(self, x: Tensor) -> np.ndarray:
         """Compute a tensor, if that has not been done yet, and copy it to the host."""
-        return np.array(x.numpy())
+        # On its own device first: a constant would be made on the CPU, for which a compiler may be missing.
+        return np.array(x.contiguous().realize().numpy())
 
     def stream(self, seed: int, index: int = 0) -> HostStream:
         """Return the random stream number ``index`` of ``seed``; its numbers are the same on every device."""

@@ -31,6 +31,13 @@ class TorchBackend:
     programs: ClassVar[Mapping[str, str]] = {"g++": "to compile the train step"}
     compile_from: ClassVar[int] = 200
 
+    def pays_to_compile(self, steps: int, jvp: bool) -> bool:
+        """Tell whether compiling the train step is worth its time in a run of so many steps; measured, see BENCHMARKS.md.
+
+        On a CPU it takes a minute, and only a step with a Jacobian-vector product is faster for it.
+        """
+        return self.device != "cpu" or (jvp and steps >= 4000)
+
     def version(self) -> str:
         """Return PyTorch's version."""
         return str(torch.__version__)

@@ -172,7 +172,12 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
     parser.add_argument("--save-minutes", type=float, metavar="M", help="save after so many minutes as well (10)")
     parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
-    parser.add_argument("--no-compile", dest="compiled", action="store_false", help="run the train step eagerly")
+    parser.add_argument(
+        "--compile",
+        dest="compiled",
+        action=argparse.BooleanOptionalAction,
+        help="compile the train step, or run it eagerly; by default compile where that pays within the run",
+    )
 
 
 def _add_sample(sub: Any) -> None:

@@ -43,7 +43,7 @@ class Config:
     per_column: bool = False
     teacher: str | None = None
     init: str | None = None
-    compiled: bool = True
+    compiled: bool | None = None
     save_every: int | None = None
     sample_every: int | None = None
     save_minutes: float = 10.0

@@ -63,7 +63,7 @@ def heard(note: Callable[[str], None]) -> Iterator[Requests]:
     for signum in STOP:
         if signal.getsignal(signum) not in (signal.SIG_IGN, None):
             before[signum] = signal.signal(signum, ask)
-    if SAVE is not None:
+    if SAVE is not None and signal.getsignal(SAVE) not in (signal.SIG_IGN, None):
         before[SAVE] = signal.signal(SAVE, requests.ask_to_save)
     try:
         yield requests
@@ -73,7 +73,10 @@ def heard(note: Callable[[str], None]) -> Iterator[Requests]:
 
 
 def raised() -> None:
-    """Make the signals to stop a program raise `Stopped` in it, where they would kill it without a word."""
+    """Make the signals to stop a program raise `Stopped` in it, where they would kill it without a word.
+
+    A request to save does nothing where there is nothing to save yet.
+    """
 
     def stop(signum: int, frame: FrameType | None) -> None:
         raise Stopped(signum)
@@ -81,3 +84,5 @@ def raised() -> None:
     for signum in STOP:
         if signum != signal.SIGINT and signal.getsignal(signum) is signal.SIG_DFL:
             signal.signal(signum, stop)
+    if SAVE is not None and signal.getsignal(SAVE) is signal.SIG_DFL:
+        signal.signal(SAVE, lambda *_: None)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cmcore import backend as backends
+from cmcore import recipes
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
@@ -80,11 +81,18 @@ def train(
 
 
 def settle(config: Config) -> tuple[Config, Backend]:
-    """Return the configuration with its backend and device filled in, and that backend; `Error` if it cannot train."""
+    """Return the configuration with backend, device and compiling settled, and that backend; `Error` if it cannot train."""
     backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
     if not backend.trainable:
         raise Error(f"The backend {backend.name!r} has no gradients; train with {either(backends.may_train())}.")
-    return replace(config, backend=backend.name, device=backend.device), backend
+    compiled = _pays_to_compile(config, backend) if config.compiled is None else config.compiled
+    return replace(config, backend=backend.name, device=backend.device, compiled=compiled), backend
+
+
+def _pays_to_compile(config: Config, backend: Backend) -> bool:
+    """Whether compiling the train step is worth its time in a run of so many steps; where a backend does not say, it is."""
+    pays = getattr(backend, "pays_to_compile", None)
+    return pays is None or pays(config.steps, recipes.get(config.recipe).needs_jvp)
 
 
 def resume_command(folder: Path) -> str:
@@ -228,7 +236,7 @@ class _Run:
         recipe, build = self._plan.recipe, self._backend.network
         teacher = self._teacher
         architecture, config = self._plan.architecture, self._config
-        spec = recipe.train_spec(seed=config.seed, compiled=config.compiled, dropout=architecture.drops)
+        spec = recipe.train_spec(seed=config.seed, compiled=bool(config.compiled), dropout=architecture.drops)
         frozen = {"teacher": build(teacher.architecture, teacher.weights)} if teacher else None
         self._trainer = Trainer(self._backend, build(architecture, weights, seed=config.seed), spec, frozen)
 
@@ -252,7 +260,8 @@ class _Run:
                     # Asked once a step: a signal that comes any later is the next step's.
                     stop = asked.stop
                     last = done == config.steps or stop is not None
-                    save = last or done % save_every == 0 or asked.save() or timer.due()
+                    requested = asked.save()
+                    save = last or done % save_every == 0 or requested or timer.due()
                     if save or done % log_every == 0:
                         self._record(done)
                     elif time.monotonic() - looked > 1:
@@ -262,6 +271,8 @@ class _Run:
                     if save:
                         self._save(done)
                         timer.restart()
+                    if requested:
+                        progress.note(f"Saved after step {done:,}, as asked for.")
                     # None for a signal, for which there may be no time; the resumed run makes it if it was due.
                     if done == config.steps or (done % sample_every == 0 and stop is None):
                         self._picture(done)
@@ -288,8 +299,8 @@ class _Run:
 
     def _first_step(self, index: int) -> None:
         """Take it and wait for it: what compiles does so now, or at least records the program."""
-        compiled = self._config.compiled
-        what = "Compiling the train step, and taking the first" if compiled else "Taking the first step"
+        compiling = "Compiling the train step, which can take a minute or two"
+        what = compiling if self._config.compiled else "Taking the first step"
         with self._progress.phase(what):
             self._step(index)
             self._collect(index + 1)

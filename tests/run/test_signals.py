@@ -17,7 +17,7 @@ from cmcore.run.folder import RunFolder
 from cmcore.run.report import Progress
 from cmcore.run.save_timer import SaveTimer
 from cmcore.run.signals import STOP, Stopped, heard
-from cmcore.run.train import train
+from cmcore.run.train import settle, train
 
 DATA = make_data()
 CONFIG = Config(
@@ -121,14 +121,22 @@ def test_a_second_signal_stops_at_once():
     assert len(notes) == 1
 
 
-@pytest.mark.parametrize(("signum", "status"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)])
-def test_a_command_ends_with_a_sentence_and_the_signals_status(signum, status):
+@pytest.mark.parametrize(
+    ("signum", "status", "told"),
+    [
+        (signal.SIGTERM, 143, "cmcore: interrupted.\n"),
+        (signal.SIGINT, 130, "cmcore: interrupted.\n"),
+        (signal.SIGHUP, 129, "cmcore: interrupted.\n"),
+        (signal.SIGUSR1, 7, ""),
+    ],
+)
+def test_a_command_ends_with_a_sentence_and_the_signals_status(signum, status, told):
     program = """
 import os, signal, time
 import cmcore.run.cli
 def stopped(args=None):
     os.kill(os.getpid(), {})
-    time.sleep(5)
+    return 7
 cmcore.run.cli.main = stopped
 from cmcore.__main__ import main
 raise SystemExit(main())
@@ -136,4 +144,19 @@ raise SystemExit(main())
     done = subprocess.run(
         [sys.executable, "-c", program.format(int(signum))], capture_output=True, text=True, timeout=60
     )
-    assert (done.returncode, done.stderr) == (status, "cmcore: interrupted.\n")
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+@needs_training
+def test_compiling_is_chosen_where_it_pays():
+    def chosen(**settings):
+        return settle(replace(CONFIG, **settings))[0].compiled
+
+    assert chosen(compiled=True) is True
+    assert chosen(compiled=False) is False
+    if "torch" in TRAINABLE:
+        assert chosen(backend="torch", recipe="ect", steps=10**6) is False
+        assert chosen(backend="torch", recipe="sct", steps=10) is False
+        assert chosen(backend="torch", recipe="sct", steps=10**5) is True
+    for name in set(TRAINABLE) - {"torch"}:
+        assert chosen(backend=name, recipe="ect", steps=10) is True

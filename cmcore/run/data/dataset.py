@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,10 +63,20 @@ class Dataset:
         for argument, value, least in (("seed", seed, 0), ("step", step, 0), ("size", size, 1)):
             if value < least:
                 raise ValueError(f"The {argument} of a batch must be at least {least}, got {value}.")
-        # First, for there may be no memory for so many.
+        _check_memory(size, 4 * math.prod(self.shape))
         x = np.empty((size, *self.shape), np.float32)
         rows = _rows(seed, step * size, (step + 1) * size, len(self.x))
         return np.take(self.x, rows, axis=0, out=x), None if self.labels is None else self.labels[rows]
+
+
+def _check_memory(count: int, each: int) -> None:
+    """Raise `MemoryError` if so many samples need more memory than there is, which some systems promise all the same."""
+    try:
+        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # Windows promises nothing
+        return
+    if count * each > there:
+        raise MemoryError(f"A batch of {count:,} samples needs {count * each / 2**30:,.0f} GiB.")
 
 
 @functools.lru_cache(maxsize=2)
