@@ -12,7 +12,7 @@ from cmcore.errors import Error
 from cmcore.model import Model
 from cmcore.run import pictures
 from cmcore.run.data.labels import named
-from cmcore.run.samples import Record, Sink, into_file, into_folder, write_npz
+from cmcore.run.samples import Record, Sink, Stored, into_file, into_folder, write_npz
 
 GRID_PIXELS = 100_000_000
 """A grid of more pixels than this is too large to be looked at, or to be opened by most programs."""
@@ -64,13 +64,14 @@ class Output:
             return pictures.as_pixels(x)
         return x.clip(-1, 1) if self._model.data.images else x
 
-    def _write_npz(self, samples: np.ndarray) -> None:
+    def _write_npz(self, samples: Stored) -> None:
         labels = None if self._labels is None else named(self._labels, self._model.data.classes)
         names = ("arr_0", "arr_1") if self._bytes else ("x", "labels")
         write_npz(self.path, samples, names[0], {} if labels is None else {names[1]: labels})
 
-    def _write_grid(self, samples: np.ndarray) -> None:
-        pictures.save_png(pictures.grid(np.moveaxis(samples, 3, 1) / np.float32(127.5) - 1), self.path)
+    def _write_grid(self, samples: Stored) -> None:
+        x = np.concatenate(list(samples.pieces()))
+        pictures.save_png(pictures.grid(np.moveaxis(x, 3, 1) / np.float32(127.5) - 1), self.path)
 
 
 def is_folder(out: str) -> bool:

@@ -8,10 +8,12 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -75,11 +77,11 @@ def into_folder(folder: Path, n: int, record: Record) -> Iterator[Sink]:
 
 @contextmanager
 def into_file(
-    path: Path, n: int, event: tuple[int, ...], dtype: str, record: Record, finish: Callable[[np.ndarray], None]
+    path: Path, n: int, event: tuple[int, ...], dtype: str, record: Record, finish: Callable[[Stored], None]
 ) -> Iterator[Sink]:
     """Give a sink that gathers samples (N, \\*event) in a hidden file beside ``path``; ``finish`` makes that file of them.
 
-    ``finish`` is given all samples, mapped from the disk.
+    ``finish`` is given them as they lie on the disk.
     """
     part = path.with_name(f".{path.name}.part")
     told = _Record(path.with_name(f".{path.name}.json"), {**record, "n": n})
@@ -141,7 +143,7 @@ class _Pictures(Sink):
 
 class _Gathered(Sink):
     def __init__(
-        self, part: Path, n: int, event: tuple[int, ...], dtype: np.dtype, finish: Callable[[np.ndarray], None]
+        self, part: Path, n: int, event: tuple[int, ...], dtype: np.dtype, finish: Callable[[Stored], None]
     ) -> None:
         self._part, self._shape, self._dtype, self._finish = part, (n, *event), dtype, finish
         self._bytes = dtype.itemsize * int(np.prod(event))
@@ -155,19 +157,38 @@ class _Gathered(Sink):
         self.done = start + len(x)
 
     def finish(self) -> None:
-        self._finish(np.memmap(self._part, self._dtype, "r", shape=self._shape))
+        self._finish(Stored(self._part, self._shape, self._dtype))
 
 
-def write_npz(path: Path, samples: np.ndarray, name: str, others: Mapping[str, np.ndarray]) -> None:
+@dataclass(frozen=True)
+class Stored:
+    """Samples that lie on the disk as raw numbers, for they may be larger than the memory."""
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def pieces(self) -> Iterator[np.ndarray]:
+        """Return them in order, some at a time, each (n, \\*event)."""
+        each = math.prod(self.shape[1:])
+        count = max(1, PIECE // (each * self.dtype.itemsize))
+        # Read rather than mapped: what is mapped stays in memory as long as there is room.
+        with self.path.open("rb") as file:
+            for start in range(0, self.shape[0], count):
+                rows = min(count, self.shape[0] - start)
+                yield np.fromfile(file, self.dtype, rows * each).reshape(rows, *self.shape[1:])
+
+
+def write_npz(path: Path, samples: Stored, name: str, others: Mapping[str, np.ndarray]) -> None:
     """Write an .npz with samples, which may be larger than the memory, and other arrays; whole or not at all."""
 
     def write(file: BinaryIO) -> None:
         with zipfile.ZipFile(file, "w") as archive:
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
-                header = np.lib.format.header_data_from_array_1_0(samples)
-                np.lib.format.write_array_header_1_0(member, header)
-                for piece in np.array_split(samples, max(1, samples.nbytes // PIECE)):
-                    member.write(np.ascontiguousarray(piece).data)
+                layout = {"descr": samples.dtype.str, "fortran_order": False, "shape": samples.shape}
+                np.lib.format.write_array_header_1_0(member, layout)
+                for piece in samples.pieces():
+                    member.write(piece.data)
             for other, array in others.items():
                 with archive.open(f"{other}.npy", "w") as member:
                     np.lib.format.write_array(member, array, allow_pickle=False)
