@@ -112,9 +112,9 @@ def device_of(x: Array) -> Any:
 
 
 def from_host(values: np.ndarray, like: Array | None = None) -> Array:
-    """Turn float64 host values into an array beside ``like``, in its dtype; without it, one of the default backend."""
+    """Turn float64 host values into an array beside ``like``, in its dtype; without it, float32 of the default backend."""
     if like is None:
-        return default().asarray(values.tolist())
+        return default().asarray(values.astype(np.float32))
     xp = check_real(like, "like")
     # The dtype is told by its size, since frameworks differ in its name; not all devices take float64.
     # Copied, for a view that cannot be written to makes PyTorch warn.

@@ -15,7 +15,7 @@ from typing import Any
 
 from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, conditions, per_sample
 from cmcore.backend import Array, Network, jvp, namespace
-from cmcore.grids import TimePair
+from cmcore.grids import TimePair, check_pair
 from cmcore.parametrization import EDM, ConsistencyFunction
 
 FlowMap = Callable[..., Array]
@@ -100,6 +100,7 @@ def average_velocity_by(
 
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
+    check_pair(times, "times")
     middle, cond = times.t - split * times.gap, conditions(cond)
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first

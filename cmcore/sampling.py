@@ -2,7 +2,8 @@
 
 Times are in the units of the path, by default `VE`, ``x_t = x_0 + t z``; x is (B, ...) and z standard normal. A sampler starts
 from the path's noise alone, ``b(t_max) noise_std z``: where a(t_max) is not 0, as on `VE` and `cmcore.paths.VP`, the share of the
-data that x holds at t_max is left out. ``cond`` is what the network is conditioned on, by argument name.
+data that x holds at t_max is left out. Times are given as numbers and reach the function as an array (B,) of x's dtype, as they do
+in losses and solvers. ``cond`` is what the network is conditioned on, by argument name.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from cmcore.backend import Array
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
-from cmcore.paths import VE, Path
+from cmcore.paths import VE, Denoiser, Path
 from cmcore.solvers import Noise as Noise
+from cmcore.solvers import Solver, Step, heun, solve
 
 
 def onestep(
@@ -35,7 +37,9 @@ def onestep(
     check_state(z, "z")
     if not 0 < t_max < math.inf:
         raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
-    return check_output(f(_start(path, z, t_max), float(t_max), **conditions(cond)), z, "The consistency function")
+    return check_output(
+        f(_start(path, z, t_max), as_times(float(t_max), z), **conditions(cond)), z, "The consistency function"
+    )
 
 
 def multistep(
@@ -61,7 +65,8 @@ def multistep(
     if callback is not None:
         callback(0, x)
     for i, t in enumerate(times[1:]):
-        x = check_output(f(_back(path, x, t_min, t, noise(i)), t, **conditions(cond)), x, "The consistency function")
+        x = _back(path, x, t_min, t, noise(i))
+        x = check_output(f(x, as_times(t, x), **conditions(cond)), x, "The consistency function")
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -85,7 +90,7 @@ def flow_map(
     times = _way(times)
     x = _noise(path, z, times[0])
     for i, (t, s) in enumerate(pairwise(times)):
-        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
+        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
         if callback is not None:
             callback(i, x)
     return x
@@ -120,12 +125,29 @@ def gamma(
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
         s = after if i == last else _below(path, after, t_min, gamma)
-        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
+        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
         if s < after:
             x = _back(path, x, s, after, noise(i))
         if callback is not None:
             callback(i, x)
     return x
+
+
+def ode(
+    denoiser: Denoiser,
+    z: Array,
+    times: Sequence[float],
+    method: Step | Solver = heun,
+    callback: Callable[[int, Array], None] | None = None,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
+) -> Array:
+    """Return samples at the last of the times: `cmcore.solvers.solve` from the path's noise ``b(t) noise_std z`` at ``times[0]``."""
+    check_state(z, "z")
+    times = _way(times)
+    given = conditions(cond)
+    return solve(method, lambda x, t: denoiser(x, t, **given), _start(path, z, times[0]), times, callback, path)
 
 
 def _start(path: Path, z: Array, t: float) -> Array:
