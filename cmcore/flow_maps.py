@@ -66,6 +66,8 @@ class TowardDenoiser:
     def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return G(x, t, s), shaped like x; t must be positive."""
         check_state(x)
+        if isinstance(t, (int, float)) and t == 0:
+            raise ValueError("This flow map starts at times t above 0, got t = 0.")
         ratio = per_sample(as_times(s, x, "s") / as_times(t, x), x)
         return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
 
@@ -101,6 +103,7 @@ def average_velocity_by(
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
     check_pair(times, "times")
+    split = as_times(split, x, "split")
     middle, cond = times.t - split * times.gap, conditions(cond)
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first

@@ -209,8 +209,8 @@ class Fixed:
     mu: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.n >= 2:
-            raise ValueError(f"A grid needs at least 2 points, got {self.n}.")
+        check_kind("n", self.n, int)
+        _check_points(self.n)
         if not 0 <= self.mu <= 1:
             raise ValueError(f"The target's decay must be in [0, 1], got {self.mu}.")
 
@@ -239,6 +239,8 @@ class Progressive:
     convention: Literal["paper", "code"] = "paper"
 
     def __post_init__(self) -> None:
+        check_kind("s0", self.s0, int)
+        check_kind("s1", self.s1, int)
         if not 1 <= self.s0 <= self.s1:
             raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
         if not 0 <= self.mu0 < 1:
@@ -269,6 +271,8 @@ class Doubling:
     s1: int = 1280
 
     def __post_init__(self) -> None:
+        check_kind("s0", self.s0, int)
+        check_kind("s1", self.s1, int)
         if not 1 <= self.s0 <= self.s1:
             raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
 
@@ -290,6 +294,7 @@ class Halving:
     start: int = 1024
 
     def __post_init__(self) -> None:
+        check_kind("The teacher's number of steps", self.start, int)
         if self.start < 2 or self.start & (self.start - 1):
             raise ValueError(f"The teacher's number of steps must be a power of 2, at least 2, got {self.start}.")
 
@@ -309,6 +314,7 @@ class Stages:
     stages: int = 8
 
     def __post_init__(self) -> None:
+        check_kind("The number of stages", self.stages, int)
         if not self.stages >= 1:
             raise ValueError(f"The curriculum needs at least 1 stage, got {self.stages}.")
 

@@ -398,3 +398,127 @@ def test_every_public_function_is_tried():
                 assert name in OF_SAMPLES or name in ELSEWHERE, (
                     f"{room.__name__}.{name} is not among the functions tried"
                 )
+
+
+def seen(x, *times, **cond):
+    return x
+
+
+ROWS = np.random.default_rng(0).normal(size=(6, 2))
+PROFILE = cm.ema.Profile(1, 1.0)
+
+# Settings and host functions with one argument spoilt.
+SPOILT = {
+    "ternary, float": lambda: cm.search.ternary(lambda i: 1.0, 0.5, 3.2),
+    "ternary, metric": lambda: cm.search.ternary(lambda i: None, 0, 3),
+    "greedy, None": lambda: cm.search.greedy(lambda t: 1.0, 2, None),
+    "greedy, words": lambda: cm.search.greedy(lambda t: 1.0, 2, ["a", "b", "c"]),
+    "greedy, infinity": lambda: cm.search.greedy(lambda t: 1.0, 2, [1.0, 2.0, math.inf]),
+    "greedy, metric": lambda: cm.search.greedy(3, 2, [1.0, 2.0, 3.0]),
+    **{
+        f"{f.__name__}, {name}": lambda f=f, x=x: f(x, ROWS)
+        for f in (
+            cm.metrics.frechet_distance,
+            cm.metrics.kid,
+            cm.metrics.sliced_wasserstein,
+            cm.metrics.precision_recall,
+        )
+        for name, x in {
+            "complex": ROWS * 1j,
+            "words": np.array([["a"]]),
+            "NaN": ROWS * math.nan,
+            "none": ROWS[:0],
+            "0-d": np.array(1.0),
+            "None": None,
+            "ragged": [[1.0], [1.0, 2.0]],
+        }.items()
+    },
+    "kid, degree 0": lambda: cm.metrics.kid(ROWS, ROWS, 0),
+    "kid, degree NaN": lambda: cm.metrics.kid(ROWS, ROWS, math.nan),
+    "precision_recall, k": lambda: cm.metrics.precision_recall(ROWS, ROWS, 1.5),
+    **{
+        f"{type(s).__name__}.decay({step})": lambda s=s, step=step: s.decay(step)
+        for s in (cm.ema.Constant(), cm.ema.HalfLife(10.0), cm.ema.WarmupPower(), cm.ema.PowerFunction(1.0))
+        for step in (-1, -10, 0.5, None)
+    },
+    "Constant, word": lambda: cm.ema.Constant("a"),
+    "HalfLife, word": lambda: cm.ema.HalfLife("a"),
+    "PowerFunction, word": lambda: cm.ema.PowerFunction("a"),
+    "gamma_of, list": lambda: cm.ema.gamma_of([0.1]),
+    "combine, NaN": lambda: cm.ema.combine([math.nan], [{"a": ROWS}]),
+    "combine, list": lambda: cm.ema.combine([1.0], [{"a": [1.0]}]),
+    "combine, None": lambda: cm.ema.combine(None, [{"a": ROWS}]),
+    "Gaussian, empty": lambda: cm.oracles.Gaussian(0.0, covariance=np.zeros((0, 0))),
+    "Mixture, words": lambda: cm.oracles.Mixture(["a"], [0.0], 1.0),
+    "posterior_mean, None": lambda: posterior.posterior_mean(None, ROWS, 1.0),
+    "posterior_mean, list": lambda: posterior.posterior_mean(ROWS.tolist(), ROWS, 1.0),
+    "posterior_mean, 0-d": lambda: posterior.posterior_mean(np.array(1.0), ROWS, 1.0),
+    "posterior_mean, empty": lambda: posterior.posterior_mean(ROWS[:0], ROWS, 1.0),
+    "posterior_mean, integers": lambda: posterior.posterior_mean(np.ones((3, 2), int), ROWS, 1.0),
+    "posterior_mean, float32": lambda: posterior.posterior_mean(ROWS.astype(np.float32), ROWS, 1.0),
+    "posterior_mean, time 0": lambda: posterior.posterior_mean(ROWS, ROWS, 0.0),
+    "posterior_mean, labels": lambda: posterior.posterior_mean(ROWS, ROWS, 1.0, np.zeros(3, int)),
+    "posterior_mean, list of labels": lambda: posterior.posterior_mean(ROWS, ROWS, 1.0, [0] * 6),
+    **{
+        f"seeded_noise{args}": lambda args=args: sampling.seeded_noise(*args)
+        for args in (
+            (0, None, (1,)),
+            (0, [-1], (1,)),
+            (0, [0.5], (1,)),
+            (0, [0], (-1,)),
+            (0, [0], 3),
+            (0, [0], (1,), -1),
+        )
+    },
+    **{
+        f"multistep, times {times!r}": lambda times=times: sampling.multistep(seen, X, times, lambda i: X)
+        for times in (None, 80.0, ["a"], np.ones((2, 2)))
+    },
+    "multistep, noise": lambda: sampling.multistep(seen, X, TIMES, X),
+    "onestep, f": lambda: sampling.onestep(3, X),
+    "onestep, time": lambda: sampling.onestep(seen, X, "80"),
+    "onestep, path": lambda: sampling.onestep(seen, X, path="ve"),
+    **{
+        f"solve, times {times!r}": lambda times=times: solvers.solve(solvers.heun, seen, X, times)
+        for times in (None, 3.0, "ab", ("a", "b"), (math.nan, 1.0), (2.0, None))
+    },
+    "solve, path": lambda: solvers.solve(solvers.heun, seen, X, TIMES, path="ve"),
+    "solve, denoiser": lambda: solvers.solve(solvers.heun, None, X, TIMES),
+    **{
+        f"{name}({sd!r})": lambda of=of, sd=sd: of(sd)
+        for name, of in {
+            "EDM": cm.parametrization.EDM,
+            "Boundary": cm.parametrization.Boundary,
+            "TrigFlow scalings": cm.parametrization.TrigFlow,
+            "TrigFlow": cm.paths.TrigFlow,
+            "PseudoHuber": distances.PseudoHuber,
+            "ElementwisePseudoHuber": distances.ElementwisePseudoHuber,
+        }.items()
+        for sd in (0.0, -1.0, math.nan, math.inf, "x")
+    },
+    "ConsistencyFunction, network": lambda: cm.ConsistencyFunction(None, cm.parametrization.EDM()),
+    "ConsistencyFunction, class": lambda: cm.ConsistencyFunction(seen, cm.parametrization.EDM),
+    "ConsistencyFunction, None": lambda: cm.ConsistencyFunction(seen, None),
+    "per_sample, matrix": lambda: cm.per_sample(ROWS, ROWS),
+    "per_sample, few": lambda: cm.per_sample(np.ones(3), ROWS),
+    "per_sample, number": lambda: cm.per_sample(1.0, ROWS),
+    "TowardDenoiser, time 0": lambda: flow_maps.TowardDenoiser(net)(X, 0.0, 0.0),
+    "average_velocity_by, split": lambda: flow_maps.average_velocity_by(
+        MAP, ROWS, grids.TimePair(*[ROWS[:, 0]] * 3), ROWS
+    ),
+    "Fixed, word": lambda: grids.Fixed("a"),
+    "Fixed, 2.5": lambda: grids.Fixed(2.5),
+    "Progressive, 2.5": lambda: grids.Progressive(2.5),
+    "Doubling, NaN": lambda: grids.Doubling(math.nan),
+    "Halving, 4.0": lambda: grids.Halving(4.0),
+    "Stages, 2.5": lambda: grids.Stages(2.5),
+}
+
+
+@pytest.mark.parametrize("name", SPOILT)
+def test_what_is_spoilt_is_told(name):
+    refused(SPOILT[name])
+
+
+def test_no_images_have_no_noise():
+    assert sampling.seeded_noise(0, [], (2, 3)).shape == (0, 2, 3)

@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 
 from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._options import check_function
 from cmcore.backend import Array
-from cmcore.paths import VE, Denoiser, Path, rebased
+from cmcore.paths import VE, Denoiser, Path, check_path, rebased
 from cmcore.solvers.onestep import Step
 
 Memory = tuple[Array, ...]
@@ -56,11 +57,15 @@ def solve(
     ``y = x / a(t)`` and ``sigma = b(t) noise_std / a(t)``: there Euler's step is DDIM's, and each method keeps its order.
     a(t) must not be 0, as it is where nothing but noise is left.
     """
+    if not hasattr(times, "__len__") or isinstance(times, str):
+        raise TypeError(f"times must be a sequence of times, got {times!r}.")
     if len(times) < 2:
         raise ValueError(f"Solving needs at least two times, the start and the end, got {list(times)}.")
     if not callable(method) and not isinstance(method, Solver):
         raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {method!r}.")
     check_state(x)
+    check_function("The denoiser", denoiser)
+    check_path(path)
     _check_direction(times, towards_noise)
     if path != VE():
         return _solve_in_noise_levels(method, denoiser, x, times, callback, path, towards_noise)
