@@ -1,4 +1,4 @@
-"""Generating: consistency sampling, flow-map sampling, and noise that depends only on the seed and the image.
+"""Generating: consistency sampling, flow-map sampling, the ODE, and noise that depends only on the seed and the image.
 
 Times are in the units of the path, by default `VE`, ``x_t = x_0 + t z``; x is (B, ...) and z standard normal. A sampler starts
 from the path's noise alone, ``b(t_max) noise_std z``: where a(t_max) is not 0, as on `VE` and `cmcore.paths.VP`, the share of the
