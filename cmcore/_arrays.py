@@ -92,7 +92,12 @@ def conditions(cond: Mapping[str, Array] | None) -> Mapping[str, Array]:
 
 def per_sample(values: Array, x: Array) -> Array:
     """Reshape (B,) values to (B, 1, ..., 1) so that they broadcast against x, (B, ...): times, or weights of a batch."""
-    return namespace(x).reshape(values, (x.shape[0],) + (1,) * (x.ndim - 1))
+    xp = namespace(x)
+    if tuple(getattr(values, "shape", ())) != (x.shape[0],):
+        raise ValueError(
+            f"Values for each sample must have shape ({x.shape[0]},), got {getattr(values, 'shape', values)}."
+        )
+    return xp.reshape(values, (x.shape[0],) + (1,) * (x.ndim - 1))
 
 
 def sum_samples(x: Array) -> Array:
@@ -112,9 +117,9 @@ def device_of(x: Array) -> Any:
 
 
 def from_host(values: np.ndarray, like: Array | None = None) -> Array:
-    """Turn float64 host values into an array beside ``like``, in its dtype; without it, one of the default backend."""
+    """Turn float64 host values into an array beside ``like``, in its dtype; without it, float32 of the default backend."""
     if like is None:
-        return default().asarray(values.tolist())
+        return default().asarray(values.astype(np.float32))
     xp = check_real(like, "like")
     # The dtype is told by its size, since frameworks differ in its name; not all devices take float64.
     # Copied, for a view that cannot be written to makes PyTorch warn.
@@ -126,7 +131,13 @@ def to_host(values: Any, name: str) -> np.ndarray:
     """Copy numbers, nested sequences or any framework's array to a float64 host array; NaN and infinity are errors."""
     if not isinstance(values, (int, float, list, tuple, np.ndarray, np.generic)):
         values = of(values).to_numpy(values)
-    host = np.array(values, dtype=np.float64)
+    try:
+        given = np.asarray(values)
+        if given.dtype.kind == "c":
+            raise TypeError
+        host = np.array(given, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name} must hold real numbers, in an array or in nested lists of equal lengths.") from None
     if not np.all(np.isfinite(host)):
         raise ValueError(f"{name} must be finite, but it holds NaN or infinite numbers.")
     return host

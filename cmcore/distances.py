@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from cmcore._arrays import check_same, check_state, mean_samples, sum_samples
+from cmcore._options import check_positive
 from cmcore.backend import Array, namespace
 
 Distance = Callable[[Array, Array], Array]
@@ -77,5 +78,5 @@ def _difference(x: Array, y: Array) -> Array:
 
 
 def _require_positive(c: float | None) -> None:
-    if c is not None and not c > 0:
-        raise ValueError(f"The constant c of the pseudo-Huber distance must be positive, got {c}.")
+    if c is not None:
+        check_positive("The constant c of the pseudo-Huber distance", c)

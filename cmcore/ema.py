@@ -15,7 +15,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from cmcore._options import check_kind
+from cmcore._options import check_count, check_kind, numbers
 
 Weights = Mapping[str, np.ndarray]
 """A network's weights as host arrays by name."""
@@ -45,11 +45,13 @@ class Constant:
     shortened: bool = True
 
     def __post_init__(self) -> None:
+        check_kind("The decay of the moving average", self.rate, float)
         if not 0 <= self.rate < 1:
             raise ValueError(f"The decay of the moving average must be in [0, 1), got {self.rate}.")
 
     def decay(self, step: int) -> float:
         """Return the decay after a step, counted from 0."""
+        check_count("The number of a step", step, 0)
         return min(self.rate, (1 + step) / (10 + step)) if self.shortened else self.rate
 
 
@@ -66,6 +68,8 @@ class HalfLife:
     ramp_up: float | None = 0.05
 
     def __post_init__(self) -> None:
+        check_kind("The half-life", self.images, float)
+        check_kind("The batch", self.batch, int)
         if not (self.images > 0 and self.batch > 0):
             raise ValueError(f"A half-life and a batch must be positive, got {self.images} and {self.batch}.")
         if self.ramp_up is not None and not self.ramp_up > 0:
@@ -73,6 +77,7 @@ class HalfLife:
 
     def decay(self, step: int) -> float:
         """Return the decay after a step, counted from 0; 0 at the first one if there is a ramp-up."""
+        check_count("The number of a step", step, 0)
         images = self.images if self.ramp_up is None else min(self.images, self.ramp_up * step * self.batch)
         return float(0.5 ** (self.batch / images)) if images else 0.0
 
@@ -97,6 +102,7 @@ class WarmupPower:
 
     def decay(self, step: int) -> float:
         """Return the decay after a step, counted from 0."""
+        check_count("The number of a step", step, 0)
         return min(self.high, max(self.low, 1 - math.pow(1 + step / self.inv_gamma, -self.power)))
 
 
@@ -112,6 +118,7 @@ class PowerFunction:
     gamma: float
 
     def __post_init__(self) -> None:
+        check_kind("The exponent gamma", self.gamma, float)
         if not (self.gamma >= 0 and math.isfinite(self.gamma)):
             raise ValueError(f"The exponent gamma of a power-function average must be at least 0, got {self.gamma}.")
 
@@ -128,19 +135,25 @@ class PowerFunction:
 
     def decay(self, step: int) -> float:
         """Return the decay after a step, counted from 0; 0 at the first one."""
+        check_count("The number of a step", step, 0)
         return float((1 - 1 / (step + 1)) ** (self.gamma + 1))
 
 
-@cache
 def gamma_of(sigma_rel: float) -> float:
     """Return the exponent gamma >= 0 whose profile has the relative width sigma_rel, from 1e-6 to 0.2886.
 
     It is the root of ``g^3 + 7 g^2 + (16 - sigma_rel^-2) g + (12 - sigma_rel^-2)``: 6.94 for 0.1, 16.97 for 0.05.
     """
+    check_kind("The relative width of an average", sigma_rel, float)
     if not NARROWEST <= sigma_rel <= WIDEST:
         raise ValueError(
             f"The relative width of an average must be at least {NARROWEST} and at most {WIDEST:.4f}, got {sigma_rel}."
         )
+    return _root(sigma_rel)
+
+
+@cache
+def _root(sigma_rel: float) -> float:
     inverse = sigma_rel**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return max(0.0, float(roots.real.max()))
@@ -244,12 +257,19 @@ def fit(stored: Sequence[Profile], target: Profile) -> Fit:
 
 def combine(factors: Sequence[float] | np.ndarray, weights: Iterable[Weights]) -> dict[str, np.ndarray]:
     """Return the sum of factors times weights, added up in float64, in the dtypes of the first; they may be an iterator."""
+    factors = numbers("factors", factors)
+    if not all(map(math.isfinite, factors)):
+        raise ValueError(f"factors must be finite, got {factors}.")
     totals: dict[str, np.ndarray] = {}
     dtypes: dict[str, np.dtype] = {}
     for factor, each in zip_longest(factors, weights):
         if factor is None or each is None:
             raise ValueError(
                 "There must be one factor for each of the weights; there are more of one than of the other."
+            )
+        if not all(isinstance(array, np.ndarray) for array in each.values()):
+            raise TypeError(
+                "The weights of each average must be NumPy arrays by name, as Trainer.weights returns them."
             )
         if totals and {k: v.shape for k, v in each.items()} != {k: v.shape for k, v in totals.items()}:
             raise ValueError("The stored averages are of different networks: their names or shapes differ.")

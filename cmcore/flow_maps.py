@@ -15,7 +15,7 @@ from typing import Any
 
 from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, conditions, per_sample
 from cmcore.backend import Array, Network, jvp, namespace
-from cmcore.grids import TimePair
+from cmcore.grids import TimePair, check_pair
 from cmcore.parametrization import EDM, ConsistencyFunction
 
 FlowMap = Callable[..., Array]
@@ -66,6 +66,8 @@ class TowardDenoiser:
     def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return G(x, t, s), shaped like x; t must be positive."""
         check_state(x)
+        if isinstance(t, (int, float)) and t == 0:
+            raise ValueError("This flow map starts at times t above 0, got t = 0.")
         ratio = per_sample(as_times(s, x, "s") / as_times(t, x), x)
         return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
 
@@ -100,6 +102,8 @@ def average_velocity_by(
 
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
+    check_pair(times, "times")
+    split = as_times(split, x, "split")
     middle, cond = times.t - split * times.gap, conditions(cond)
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first

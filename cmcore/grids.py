@@ -11,15 +11,18 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cmcore._arrays import check_real, from_host
+from cmcore._arrays import check_real, check_same, from_host
 from cmcore._normal import log_cdf
+from cmcore._options import check_kind
 from cmcore.backend import Array, namespace
 
 T_MIN, T_MAX, RHO = 0.002, 80.0, 7.0
+_ALMOST_GEOMETRIC = 100.0
+"""The rho from which on the grid is computed by logarithms."""
 
 
 class TimePair(NamedTuple):
@@ -30,13 +33,20 @@ class TimePair(NamedTuple):
     gap: Array
 
 
+def check_pair(pair: TimePair, name: str = "pair") -> None:
+    """Raise `TypeError` for what is no `TimePair` of arrays, such as the times t alone."""
+    if not isinstance(pair, TimePair):
+        raise TypeError(f"{name} must be a cmcore.grids.TimePair(t, r, gap), got {type(pair).__name__}.")
+    for field, value in pair._asdict().items():
+        check_real(value, f"{name}.{field}")
+
+
 def karras_host(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> np.ndarray:
     """Return the increasing Karras grid, (n,) float64 on the host, its end points exact (Karras et al. 2022, eq. 5)."""
     check_range(t_min, t_max, rho)
-    if n < 2:
-        raise ValueError(f"A grid needs at least 2 points, got {n}.")
-    ramp = np.linspace(0.0, 1.0, n)
-    grid: np.ndarray = (t_min ** (1 / rho) + ramp * (t_max ** (1 / rho) - t_min ** (1 / rho))) ** rho
+    check_kind("n", n, int)
+    _check_points(n)
+    grid: np.ndarray = _ramp(np, np.linspace(0.0, 1.0, n), t_min, t_max, rho)
     grid[0], grid[-1] = t_min, t_max
     return grid
 
@@ -44,7 +54,7 @@ def karras_host(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float =
 def karras(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO, *, like: Array | None = None) -> Array:
     """Return the increasing Karras grid, (n,), from t_min to t_max.
 
-    It lies beside ``like`` in its dtype, or, without it, on the default backend in its default floating dtype.
+    It lies beside ``like`` in its dtype, or, without it, on the default backend in float32, as random numbers and networks are.
     """
     return from_host(karras_host(n, t_min, t_max, rho), like)
 
@@ -55,20 +65,30 @@ def karras_time(index: Array, n: Array | float, t_min: float = T_MIN, t_max: flo
     Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
     """
     check_range(t_min, t_max, rho)
+    _check_points(n)
     xp = check_real(index, "index")
-    low, high = t_min ** (1 / rho), t_max ** (1 / rho)
-    t = (low + index / (n - 1) * (high - low)) ** rho
+    t = _ramp(xp, index / (n - 1), t_min, t_max, rho)
     t = xp.where(index <= 0, xp.full_like(t, t_min), t)
     return xp.where(index >= n - 1, xp.full_like(t, t_max), t)
 
 
 def karras_slope(t: Array, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> Array:
     """Return dt/du at times t, where u in [0, 1] is the index divided by n - 1: how fast the grid goes there."""
+    check_range(t_min, t_max, rho)
+    check_real(t, "t")
+    if rho > _ALMOST_GEOMETRIC:
+        way = math.log(t_max / t_min)
+        return t * way if math.isinf(rho) else rho * t * (t_max / t) ** (1 / rho) * -math.expm1(-way / rho)
     return rho * t ** (1 - 1 / rho) * (t_max ** (1 / rho) - t_min ** (1 / rho))
 
 
 def karras_midpoint(t: Array, r: Array, rho: float = RHO) -> Array:
     """Return the time half-way between t and r in the index of any Karras grid."""
+    xp = check_real(t, "t")
+    check_same(t, r, "t and r")
+    _check_rho(rho)
+    if math.isinf(rho):
+        return xp.sqrt(t) * xp.sqrt(r)
     return ((t ** (1 / rho) + r ** (1 / rho)) / 2.0) ** rho
 
 
@@ -77,7 +97,9 @@ def uniform_pair(u: Array, n: Array | float, t_min: float = T_MIN, t_max: float 
 
     ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile.
     """
-    return _neighbours(_below(check_real(u, "u").floor(u * (n - 1)), n), n, t_min, t_max, rho)
+    xp = check_real(u, "u")
+    _check_points(n)
+    return _neighbours(_below(xp.floor(u * (n - 1)), n), n, t_min, t_max, rho)
 
 
 def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndarray:
@@ -86,6 +108,7 @@ def lognormal_index_pmf(n: int, mean: float = -1.1, std: float = 2.0) -> np.ndar
     It is the log-normal law of t discretised: proportional to erf at the upper end less erf at the lower end of the
     interval, for ``(ln t - mean) / (sqrt(2) std)``.
     """
+    _check_law(mean, std)
     z = (np.log(karras_host(n)) - mean) / (math.sqrt(2) * std)
     mass = np.diff([math.erf(v) for v in z])
     return np.asarray(mass / mass.sum())
@@ -105,6 +128,11 @@ def lognormal_index_pair(
     ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), at most ``n_max``, the size of what is computed.
     """
     xp = check_real(u, "u")
+    _check_points(n)
+    _check_points(n_max, "n_max")
+    if isinstance(n, (int, float)) and n > n_max:
+        raise ValueError(f"n must be at most n_max = {n_max}, got n = {n}.")
+    _check_law(mean, std)
     index = from_host(np.arange(float(n_max)), like=u)
     z = (xp.log(karras_time(xp.minimum(index, 0.0 * index + (n - 1)), n, t_min, t_max)) - mean) / std
     # The tail beyond, of which the differences keep their digits at both ends of the grid.
@@ -121,6 +149,7 @@ def uniform(normal: Array) -> Array:
 
 def logistic_time(normal: Array, mean: float = 0.0, std: float = 1.0) -> Array:
     """Return ``sigmoid(mean + std * normal)``, in (0, 1): logit-normal times of the straight path (Esser et al. 2024)."""
+    _check_law(mean, std)
     return 1.0 / (1.0 + check_real(normal, "normal").exp(-(mean + std * normal)))
 
 
@@ -133,6 +162,9 @@ def heavy_tailed_time(
     are linear in ln t.
     """
     check_range(t_min, t_max, RHO)
+    _check_law(mean, scale, "scale")
+    if not 0 < df < math.inf:
+        raise ValueError(f"The degrees of freedom df must be positive and finite, got {df}.")
     xp = check_real(u, "u")
     table = from_host(_student_quantiles(math.log(t_min), math.log(t_max), mean, scale, df), like=u)
     distance = xp.abs(xp.expand_dims(u * (_TABLE - 1), axis=1) - from_host(np.arange(float(_TABLE)), like=u))
@@ -142,6 +174,7 @@ def heavy_tailed_time(
 
 def lognormal_time(normal: Array, mean: float = -1.2, std: float = 1.2) -> Array:
     """Return ``exp(mean + std * normal)``: EDM's training times for the default values (Karras et al. 2022, table 1)."""
+    _check_law(mean, std)
     return check_real(normal, "normal").exp(mean + std * normal)
 
 
@@ -155,6 +188,13 @@ def ect_pair(
     below, as TCM's first stage does (1 - its ratio limit).
     """
     xp = check_real(t, "t")
+    if not (1 < q < math.inf and 0 <= k < math.inf and 0 < b < math.inf and 0 <= min_gap <= 1):
+        raise ValueError(
+            "ECT's gap needs finite numbers q > 1, k >= 0, b > 0 and min_gap from 0 to 1, "
+            f"got q={q}, k={k}, b={b}, min_gap={min_gap}."
+        )
+    if isinstance(stage, (int, float)) and not 0 <= stage < math.inf:
+        raise ValueError(f"stage must be a finite number of at least 0, got {stage}.")
     shrunk = xp.maximum(0.0 * t + q ** (-(stage + 1.0)), xp.full_like(t, min_gap))
     ratio = (1.0 + k / (1.0 + xp.exp(b * t))) * shrunk
     ratio = xp.minimum(ratio, xp.ones_like(ratio))
@@ -169,8 +209,8 @@ class Fixed:
     mu: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.n >= 2:
-            raise ValueError(f"A grid needs at least 2 points, got {self.n}.")
+        check_kind("n", self.n, int)
+        _check_points(self.n)
         if not 0 <= self.mu <= 1:
             raise ValueError(f"The target's decay must be in [0, 1], got {self.mu}.")
 
@@ -199,6 +239,8 @@ class Progressive:
     convention: Literal["paper", "code"] = "paper"
 
     def __post_init__(self) -> None:
+        check_kind("s0", self.s0, int)
+        check_kind("s1", self.s1, int)
         if not 1 <= self.s0 <= self.s1:
             raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
         if not 0 <= self.mu0 < 1:
@@ -229,6 +271,8 @@ class Doubling:
     s1: int = 1280
 
     def __post_init__(self) -> None:
+        check_kind("s0", self.s0, int)
+        check_kind("s1", self.s1, int)
         if not 1 <= self.s0 <= self.s1:
             raise ValueError(f"The curriculum needs 1 <= s0 <= s1, got s0={self.s0}, s1={self.s1}.")
 
@@ -250,6 +294,7 @@ class Halving:
     start: int = 1024
 
     def __post_init__(self) -> None:
+        check_kind("The teacher's number of steps", self.start, int)
         if self.start < 2 or self.start & (self.start - 1):
             raise ValueError(f"The teacher's number of steps must be a power of 2, at least 2, got {self.start}.")
 
@@ -269,6 +314,7 @@ class Stages:
     stages: int = 8
 
     def __post_init__(self) -> None:
+        check_kind("The number of stages", self.stages, int)
         if not self.stages >= 1:
             raise ValueError(f"The curriculum needs at least 1 stage, got {self.stages}.")
 
@@ -310,8 +356,38 @@ def _below(index: Array, n: Array | float) -> Array:
 
 
 def check_range(t_min: float, t_max: float, rho: float = RHO) -> None:
-    """Raise `ValueError` unless ``0 < t_min < t_max <= 1e18``, whose square float32 still holds, and rho is positive."""
+    """Raise `ValueError` unless ``0 < t_min < t_max <= 1e18``, whose square float32 still holds, and rho suits them.
+
+    rho is positive, infinite for a geometric grid, and so large that float32 holds ``t_max ** (1 / rho)``.
+    """
     if not 0 < t_min < t_max <= 1e18:
         raise ValueError(f"The times must satisfy 0 < t_min < t_max <= 1e18, got t_min={t_min}, t_max={t_max}.")
+    _check_rho(rho)
+    if rho < (least := math.log10(t_max) / 37):
+        raise ValueError(f"rho must be at least {least:.3g} for times up to {t_max}, whose powers overflow; got {rho}.")
+
+
+def _check_rho(rho: float) -> None:
     if not rho > 0:
         raise ValueError(f"rho must be positive, got {rho}.")
+
+
+def _check_points(n: Array | float, name: str = "n") -> None:
+    """A grid's number of points, where it is a number: what is traced is not known."""
+    if isinstance(n, (int, float)) and not 2 <= n < math.inf:
+        raise ValueError(f"A grid needs at least 2 points, and finitely many, got {name} = {n}.")
+
+
+def _check_law(mean: float, std: float, name: str = "std") -> None:
+    if not (math.isfinite(mean) and 0 < std < math.inf):
+        raise ValueError(f"mean must be finite, {name} positive and finite, got mean={mean} and {name}={std}.")
+
+
+def _ramp(xp: Any, u: Any, t_min: float, t_max: float, rho: float) -> Any:
+    """The Karras grid at shares u of its index, 0 to 1; for an infinite rho its limit, the geometric grid."""
+    if rho <= _ALMOST_GEOMETRIC:
+        low, high = t_min ** (1 / rho), t_max ** (1 / rho)
+        return (low + u * (high - low)) ** rho
+    # The roots of large exponents are near 1, and their differences lose the digits that the power asks for.
+    way = math.log(t_max / t_min)
+    return t_min * xp.exp(u * way if math.isinf(rho) else rho * xp.log1p(u * math.expm1(way / rho)))

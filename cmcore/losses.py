@@ -1,6 +1,6 @@
 """The losses, per sample: (B,). Noise and times are arguments; nothing here draws a random number or stops at a mean.
 
-x0 and z are (B, ...) of one shape and dtype; times are numbers, arrays () or arrays (B,), in the units of the path
+x0 and z are (B, ...) of one shape and dtype; times are numbers, arrays () or arrays (B,), and reach functions as (B,), in the units of the path
 ``x_t = a(t) x_0 + b(t) noise_std z``, by default `VE`. ``cond`` is passed on to the networks by argument name. Networks with
 dropout must be given the same mask in both evaluations by way of ``cond``, as `cmcore.TrainSpec` does: unshared masks put
 variance of order 1 into a difference that should be small.
@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cmcore._arrays import Time, conditions
+from cmcore._arrays import Time, as_times, conditions
 from cmcore.backend import Array, stop_gradient
 from cmcore.distances import Distance, squared_l2
 from cmcore.paths import VE, Denoiser, Path
@@ -34,7 +34,7 @@ def denoising(
 
     With the weight `cmcore.weightings.Karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
     """
-    return distance(denoiser(_noisy(path, x0, z, t), t, **conditions(cond)), x0)
+    return distance(denoiser(_noisy(path, x0, z, t), as_times(t, x0), **conditions(cond)), x0)
 
 
 def consistency(
@@ -65,8 +65,8 @@ def consistency(
         raise ValueError(f"The pair of times must satisfy r <= t, got t = {t} and r = {r}.")
     x_r = _noisy(path, x0, z, r) if denoiser is None else stop_gradient(solve(step, denoiser, x_t, (t, r), path=path))
     # The target comes first: it is done with its memory before f keeps what the backward pass needs.
-    goal = stop_gradient(f_target(x_r, r, **cond))
-    return distance(f(x_t, t, **cond), goal)
+    goal = stop_gradient(f_target(x_r, as_times(r, x0, "r"), **cond))
+    return distance(f(x_t, as_times(t, x0), **cond), goal)
 
 
 def _noisy(path: Path, x0: Array, z: Array, t: Time) -> Array:

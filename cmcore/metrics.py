@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from cmcore._arrays import to_host
+from cmcore._options import check_count, check_kind
 from cmcore.backend import Array
 
 
@@ -67,6 +68,7 @@ def kid(x: Array, y: Array, degree: int = 3) -> float:
     The kernel inception distance (Binkowski et al. 2018), of all samples at once rather than averaged over subsets. Its
     expectation is 0 for equal laws, so that it may well be negative.
     """
+    check_count("degree", degree, 1)
     x, y = _pair(x, y)
 
     def total(a: np.ndarray, b: np.ndarray) -> float:
@@ -86,6 +88,7 @@ def precision_recall(real: Array, generated: Array, k: int = 3) -> PrecisionReca
     nearest neighbour. Use about equally many of both: the balls shrink as a set grows.
     """
     real, generated = _pair(real, generated, "real", "generated")
+    check_kind("k", k, int)
     if not 1 <= k < min(len(real), len(generated)):
         raise ValueError(
             f"k must be at least 1 and below the number of samples, {len(real)} real and {len(generated)} generated, "
@@ -101,8 +104,8 @@ def sliced_wasserstein(x: Array, y: Array, directions: int = 512, seed: int = 0)
     sizes. For isotropic Gaussians the square is ``(s_x - s_y)^2 + |m_x - m_y|^2 / d``. Equal seeds give equal directions.
     """
     x, y = _pair(x, y)
-    if directions < 1:
-        raise ValueError(f"directions must be at least 1, got {directions}.")
+    check_count("directions", directions, 1)
+    check_count("seed", seed, 0)
     n, m = len(x), len(y)
     # Both quantile functions are steps; between successive ends of steps, counted in 1 / (n m), both are constant.
     ends = np.union1d(np.arange(1, n + 1) * m, np.arange(1, m + 1) * n)

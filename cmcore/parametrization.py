@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 from cmcore._arrays import Time, as_times, check_output, check_real, check_state, per_sample
+from cmcore._options import check_function, check_kind, check_positive
 from cmcore.backend import Array, Network, namespace
 from cmcore.paths import Path
 
@@ -48,8 +49,9 @@ class Boundary:
 
     def __post_init__(self) -> None:
         _require_sigma_data(self.sigma_data)
-        if not self.t_min >= 0:
-            raise ValueError(f"t_min must be at least 0, got {self.t_min}.")
+        check_kind("t_min", self.t_min, float)
+        if not 0 <= self.t_min < math.inf:
+            raise ValueError(f"t_min must be at least 0, and finite, got {self.t_min}.")
 
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t, each shaped like t."""
@@ -156,6 +158,13 @@ class ConsistencyFunction:
     net: Network
     parametrization: Parametrization
 
+    def __post_init__(self) -> None:
+        check_function("The network", self.net)
+        if isinstance(self.parametrization, type) or not hasattr(self.parametrization, "scalings"):
+            raise TypeError(
+                f"A parametrisation is an object with scalings, such as cmcore.parametrization.EDM(), got {self.parametrization!r}."
+            )
+
     def __call__(self, x: Array, t: Time, **cond: Any) -> Array:
         """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
         check_state(x)
@@ -171,5 +180,4 @@ def _quarter_log(t: Array) -> Array:
 
 
 def _require_sigma_data(sigma_data: float) -> None:
-    if not sigma_data > 0:
-        raise ValueError(f"sigma_data, the data's standard deviation, must be positive, got {sigma_data}.")
+    check_positive("sigma_data, the data's standard deviation,", sigma_data)

@@ -22,6 +22,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
+from cmcore._options import check_positive
 from cmcore.backend import Array, namespace
 
 Denoiser = Callable[..., Array]
@@ -180,6 +181,9 @@ class TrigFlow(Path):
 
     end = math.pi / 2
 
+    def __post_init__(self) -> None:
+        check_positive("sigma_data, the data's standard deviation,", self.sigma_data)
+
     @property
     def noise_std(self) -> float:  # type: ignore[override]
         """The standard deviation of z, which is the data's."""
@@ -303,6 +307,12 @@ class Cosine(Path):
     def db(self, t: Array) -> Array:
         """Return ``pi / 2 cos(pi t / 2)``."""
         return _QUARTER_TURN * self.a(t)
+
+
+def check_path(path: Path) -> None:
+    """Raise `TypeError` for what is no path, such as its name."""
+    if not isinstance(path, Path):
+        raise TypeError(f"path must be a cmcore.paths.Path, such as cmcore.paths.VE(), got {path!r}.")
 
 
 def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Array]:

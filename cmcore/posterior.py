@@ -17,6 +17,20 @@ def posterior_mean(data: Array, x: Array, t: Time, label: Array | None = None) -
     of x, one for each datum, is asked about the data of label i alone.
     """
     check_state(x)
+    check_state(data, "data")
+    if data.dtype != x.dtype:
+        raise TypeError(f"data must have the dtype of x, {x.dtype}, got {data.dtype}.")
+    if data.shape[0] == 0:
+        raise ValueError(f"data must hold at least one point, got shape {tuple(data.shape)}.")
+    if isinstance(t, (int, float)) and t == 0:
+        raise ValueError("The mean of data given a noisy point needs a time t above 0, got t = 0.")
+    if label is not None:
+        namespace(label, x)
+        if not tuple(label.shape) == tuple(data.shape[:1]) == tuple(x.shape[:1]):
+            raise ValueError(
+                f"label must have one number for each point of the data and of x, got shapes {tuple(label.shape)}, "
+                f"{tuple(data.shape)} and {tuple(x.shape)}."
+            )
     rows, tt = rows_of(x, tuple(data.shape[1:])), squared_times(t, x)
     xp = namespace(data, x)
     points = xp.reshape(data, (data.shape[0], rows.shape[1]))

@@ -1,8 +1,9 @@
-"""Generating: consistency sampling, flow-map sampling, and noise that depends only on the seed and the image.
+"""Generating: consistency sampling, flow-map sampling, the ODE, and noise that depends only on the seed and the image.
 
 Times are in the units of the path, by default `VE`, ``x_t = x_0 + t z``; x is (B, ...) and z standard normal. A sampler starts
 from the path's noise alone, ``b(t_max) noise_std z``: where a(t_max) is not 0, as on `VE` and `cmcore.paths.VP`, the share of the
-data that x holds at t_max is left out. ``cond`` is what the network is conditioned on, by argument name.
+data that x holds at t_max is left out. Times are given as numbers and reach the function as an array (B,) of x's dtype, as they do
+in losses and solvers. ``cond`` is what the network is conditioned on, by argument name.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from itertools import pairwise
 import numpy as np
 
 from cmcore._arrays import as_times, check_output, check_same, check_state, conditions, per_sample
-from cmcore._options import check_kind
+from cmcore._options import check_count, check_function, check_kind, numbers
 from cmcore.backend import Array
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
-from cmcore.paths import VE, Path
+from cmcore.paths import VE, Denoiser, Path, check_path
 from cmcore.solvers import Noise as Noise
+from cmcore.solvers import Solver, Step, heun, solve
 
 
 def onestep(
@@ -33,9 +35,14 @@ def onestep(
 ) -> Array:
     """Return ``f(b(t_max) noise_std z, t_max)``: one network evaluation turns standard normal z into samples."""
     check_state(z, "z")
+    check_function("The consistency function f", f)
+    check_path(path)
+    check_kind("t_max", t_max, float)
     if not 0 < t_max < math.inf:
         raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
-    return check_output(f(_start(path, z, t_max), float(t_max), **conditions(cond)), z, "The consistency function")
+    return check_output(
+        f(_start(path, z, t_max), as_times(float(t_max), z), **conditions(cond)), z, "The consistency function"
+    )
 
 
 def multistep(
@@ -57,11 +64,13 @@ def multistep(
     """
     check_state(z, "z")
     times = _decreasing(times, t_min)
+    check_function("noise", noise)
     x = onestep(f, z, times[0], path=path, cond=cond)
     if callback is not None:
         callback(0, x)
     for i, t in enumerate(times[1:]):
-        x = check_output(f(_back(path, x, t_min, t, noise(i)), t, **conditions(cond)), x, "The consistency function")
+        x = _back(path, x, t_min, t, noise(i))
+        x = check_output(f(x, as_times(t, x), **conditions(cond)), x, "The consistency function")
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -83,9 +92,11 @@ def flow_map(
     """
     check_state(z, "z")
     times = _way(times)
+    check_function("The flow map", flow_map)
+    check_path(path)
     x = _noise(path, z, times[0])
     for i, (t, s) in enumerate(pairwise(times)):
-        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
+        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
         if callback is not None:
             callback(i, x)
     return x
@@ -116,16 +127,38 @@ def gamma(
         raise ValueError(f"gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}.")
     if times[-1] < t_min:
         raise ValueError(f"The last of the sampling times must be at least t_min = {t_min}, got {times[-1]}.")
+    check_function("The flow map", flow_map)
+    check_function("noise", noise)
+    check_path(path)
     x = _start(path, z, times[0])
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
         s = after if i == last else _below(path, after, t_min, gamma)
-        x = check_output(flow_map(x, t, s, **conditions(cond)), x, "The flow map")
+        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
         if s < after:
             x = _back(path, x, s, after, noise(i))
         if callback is not None:
             callback(i, x)
     return x
+
+
+def ode(
+    denoiser: Denoiser,
+    z: Array,
+    times: Sequence[float],
+    method: Step | Solver = heun,
+    callback: Callable[[int, Array], None] | None = None,
+    *,
+    path: Path = VE(),
+    cond: Mapping[str, Array] | None = None,
+) -> Array:
+    """Return samples at the last of the times: `cmcore.solvers.solve` from the path's noise ``b(t) noise_std z`` at ``times[0]``."""
+    check_state(z, "z")
+    times = _way(times)
+    check_function("The denoiser", denoiser)
+    check_path(path)
+    given = conditions(cond)
+    return solve(method, lambda x, t: denoiser(x, t, **given), _start(path, z, times[0]), times, callback, path)
 
 
 def _start(path: Path, z: Array, t: float) -> Array:
@@ -163,18 +196,28 @@ def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: i
     check_kind("seed", seed, int)
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}.")
+    check_count("draw", draw, 0)
+    if not isinstance(images, Iterable) or not isinstance(shape, Sequence):
+        raise TypeError(
+            f"images must be numbers in a sequence, shape a tuple such as (3, 32, 32), got {images!r} and {shape!r}."
+        )
+    images = list(images)
+    for number in images:
+        check_count("The number of an image", number, 0)
+    for side in shape:
+        check_count("A side of shape", side, 0)
     streams = (np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, i, draw)))) for i in images)
-    return np.stack([g.standard_normal(tuple(shape), dtype=np.float32) for g in streams])
+    noise = [g.standard_normal(tuple(shape), dtype=np.float32) for g in streams]
+    return np.stack(noise) if noise else np.zeros((0, *shape), np.float32)
 
 
 def _decreasing(times: Sequence[float], t_min: float) -> list[float]:
     """The times as Python's numbers, which leave an array's dtype alone; `ValueError` unless they decrease to above t_min."""
     if not 0 <= t_min < math.inf:
         raise ValueError(f"t_min must be at least 0 and finite, got {t_min}.")
-    # Not by its truth, which an array of times does not have.
-    if len(times) == 0:
+    times = numbers("The sampling times", times)
+    if not times:
         raise ValueError("Sampling needs at least one time, the first being t_max.")
-    times = [float(t) for t in times]
     if not all(math.isfinite(t) and t > t_min for t in times):
         raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {times}.")
     if any(a <= b for a, b in pairwise(times)):
@@ -184,6 +227,7 @@ def _decreasing(times: Sequence[float], t_min: float) -> list[float]:
 
 def _way(times: Sequence[float]) -> list[float]:
     """The times of a way as Python's numbers; `ValueError` unless there are two at least, and they decrease to at least 0."""
+    times = numbers("The sampling times", times)
     if len(times) < 2:
         raise ValueError(
             f"Sampling with a flow map needs at least two times, the start and the end, got {list(times)}."

@@ -13,7 +13,7 @@ from functools import cache
 from itertools import pairwise
 from typing import NamedTuple
 
-from cmcore._options import check_kind
+from cmcore._options import check_function, check_kind, numbers
 
 
 class Found(NamedTuple):
@@ -29,6 +29,9 @@ def ternary(metric: Callable[[int], float], low: int, high: int) -> int:
     Each number is evaluated at most once, about ``2 log_1.5(high - low)`` of them in all. The search is the authors' program
     of Song et al. (2023), but for its end: the best of all numbers left is returned, the end points included.
     """
+    check_function("The metric", metric)
+    check_kind("low", low, int)
+    check_kind("high", high, int)
     if low > high:
         raise ValueError(f"A search needs low <= high, got {low} and {high}.")
     value = cache(lambda i: _number(metric(i), i))
@@ -49,13 +52,15 @@ def greedy(metric: Callable[[tuple[float, ...]], float], steps: int, candidates:
     new one every gap between the times so far, and the one below them, is searched by `ternary`, and the best is kept.
     Times found earlier stay as they are. The metric is evaluated once for any times.
     """
+    check_function("The metric", metric)
     check_kind("steps", steps, int)
     if steps < 1:
         raise ValueError(f"Sampling needs at least one step, got {steps}.")
+    candidates = numbers("candidates", candidates)
     if len(candidates) < steps:
         raise ValueError(f"A sampler with {steps} steps needs as many candidate times, got {len(candidates)}.")
-    if any(not a < b for a, b in pairwise(candidates)):
-        raise ValueError(f"The candidate times must increase, got {list(candidates)}.")
+    if any(not a < b for a, b in pairwise(candidates)) or not all(map(math.isfinite, candidates)):
+        raise ValueError(f"The candidate times must increase and be finite, got {list(candidates)}.")
 
     @cache
     def value(chosen: tuple[int, ...]) -> float:
@@ -82,6 +87,10 @@ def _best_with_one_more(
 
 
 def _number(value: float, where: object) -> float:
+    try:
+        value = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"The metric must return a number, got {value!r} at {where}.") from None
     if math.isnan(value):
         raise ValueError(f"The metric is not a number at {where}, so the best times cannot be searched for.")
     return value

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from exact import close, dtypes
 
-from cmcore import sampling
+from cmcore import per_sample, sampling
 from cmcore.grids import karras_host
 from cmcore.oracles import Along, Gaussian
 from cmcore.parametrization import Boundary, ConsistencyFunction
@@ -16,9 +16,19 @@ from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
 STD, EPS = 0.5, 0.002
 
 
+def number(t):
+    """The one time that all samples of a batch are asked about; samplers give it as (B,)."""
+    if isinstance(t, float):
+        return t
+    host = np.asarray(t)
+    assert host.ndim == 1
+    assert (host == host[0]).all()
+    return float(host[0])
+
+
 def consistency(error):
     """The exact consistency function of N(0, STD^2), times 1 + error."""
-    return lambda x, t: (1 + error) * math.sqrt((STD**2 + EPS**2) / (STD**2 + t**2)) * x
+    return lambda x, t: (1 + error) * math.sqrt((STD**2 + EPS**2) / (STD**2 + number(t) ** 2)) * x
 
 
 def standard_deviation(lib, error, times):
@@ -76,7 +86,7 @@ def test_times_of_numpy_leave_the_dtype_alone(lib, dtype):
     times = np.array([80.0, 0.8])
 
     def jump(x, t, s):
-        return (s / t) * x
+        return per_sample(s / t, x) * x
 
     samples = [
         sampling.onestep(consistency(0.0), z, times[0]),
@@ -104,7 +114,7 @@ def test_the_function_sees_these_points_and_times(lib, dtype):
     seen = []
 
     def f(x, t, label):
-        seen.append((lib.to_numpy(x), t, label))
+        seen.append((lib.to_numpy(x), number(lib.to_numpy(t)), label))
         return 0.5 * x
 
     z = lib.asarray([[1.0], [-2.0]], dtype)
@@ -128,7 +138,7 @@ def test_the_function_sees_these_points_and_times(lib, dtype):
 
 def test_the_noise_is_that_above_the_papers_t_min_unless_told_otherwise():
     x = sampling.multistep(
-        lambda x, t: 0.0 * x if t == 80.0 else x, np.ones((1, 1)), (80.0, 0.003), lambda i: np.ones((1, 1))
+        lambda x, t: 0.0 * x if t[0] == 80.0 else x, np.ones((1, 1)), (80.0, 0.003), lambda i: np.ones((1, 1))
     )
     assert x[0, 0] == pytest.approx(math.sqrt(0.003**2 - 0.002**2), rel=1e-12)
 
@@ -184,7 +194,7 @@ def gaussian_jump(path=None):
     path = path or VE()
 
     def std(t):
-        t = np.asarray(t, np.float64)
+        t = t if isinstance(t, float) else number(t)
         return np.sqrt(path.a(t) ** 2 * STD**2 + (path.b(t) * path.noise_std) ** 2)
 
     return lambda x, t, s: float(std(s) / std(t)) * x
@@ -241,7 +251,7 @@ def test_gamma_sampling_jumps_to_these_times():
     jumps, noise = [], np.array([[2.0]])
 
     def jump(x, t, s):
-        jumps.append((x.item(), t, s))
+        jumps.append((x.item(), t.item(), s.item()))
         return 0.5 * x
 
     seen = []
@@ -264,6 +274,7 @@ def test_trigflows_two_steps_are_the_multistep_sampler_without_a_smallest_time(l
     path, z, fresh = TrigFlow(sd), np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
 
     def f(x, sigma):
+        sigma = sigma if isinstance(sigma, float) else number(lib.to_numpy(sigma))
         return 0.2 * x / (1 + sigma) + 0.1 * sigma
 
     def f_trig(x, t):

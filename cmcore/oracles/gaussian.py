@@ -92,7 +92,7 @@ class Gaussian(Oracle):
 
 
 def _principal_axes(covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1]:
+    if covariance.ndim != 2 or covariance.shape[0] != covariance.shape[1] or covariance.size == 0:
         raise ValueError(f"covariance must be a square matrix, got shape {covariance.shape}.")
     scale = np.abs(covariance).max()
     if not np.allclose(covariance, covariance.T, rtol=0, atol=1e-10 * scale):

@@ -16,6 +16,7 @@ from cmcore.optimization import Optimizer
 from cmcore.parametrization import TrigFlow
 from cmcore.paths import VE, rebased
 from cmcore.paths import TrigFlow as TrigFlowPath
+from cmcore.recipes import given
 from cmcore.recipes.recipe import Batch, Nets, Recipe
 from cmcore.recipes.teacher import Distils, velocity_on
 from cmcore.sampling import Noise
@@ -51,7 +52,7 @@ class _Continuous(Recipe):
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the loss of the tangent."""
-        x_t, f = VE().perturb(batch.x0, batch.z, times.t), self.function(nets["online"])
+        x_t, f = VE().perturb(batch.x0, batch.z, times.t), self.function(given.network(nets, "online"))
         velocity = self.velocity(nets, batch, x_t, times.t)
         differentiate = tangents.derivative(self.difference)
         one = namespace(times.t).ones_like(times.t)
@@ -139,12 +140,12 @@ class StabilizedTraining(Recipe):
         """Return the loss that moves F along the tangent."""
         x_t = self.path.perturb(batch.x0, self.sigma_data * batch.z, times.t)
         out, g = tangents.trigflow_tangent(
-            self.parametrization().free(nets["online"]),
+            self.parametrization().free(given.network(nets, "online")),
             x_t,
             times.t,
             self.velocity(nets, batch, x_t, times.t),
             self.sigma_data,
-            batch.scalars["tangent_warmup"],
+            given.scalar(batch.scalars, "tangent_warmup"),
             tangents.derivative(self.difference),
             batch.cond,
         )

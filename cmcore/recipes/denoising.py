@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cmcore import grids, losses, solvers
-from cmcore._arrays import conditions
+from cmcore import grids, losses, sampling
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.recipes import given
 from cmcore.recipes.guidance import drop_labels
 from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
 from cmcore.sampling import Noise
@@ -52,7 +52,12 @@ class Denoiser(Recipe):
         if self.label_dropout:
             cond = drop_labels(cond, grids.uniform(batch.tau[:, 1]) < self.label_dropout)
         return losses.denoising(
-            self.function(nets["online"]), batch.x0, batch.z, times.t, DISTANCES[self.distance], cond=cond
+            self.function(given.network(nets, "online")),
+            batch.x0,
+            batch.z,
+            times.t,
+            DISTANCES[self.distance],
+            cond=cond,
         )
 
     def times(self, steps: int) -> tuple[float, ...]:
@@ -71,7 +76,7 @@ class Denoiser(Recipe):
     ) -> Array:
         """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.heun, lambda x, t: denoiser(x, t, **conditions(cond)), times[0] * z, times)
+        return sampling.ode(denoiser, z, times, cond=cond)
 
     def evaluations(self, steps: int) -> int:
         """Return two evaluations a step but one for the last: 35 for 18 steps."""

@@ -7,6 +7,7 @@ from cmcore.backend import Array
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.paths import Denoiser
+from cmcore.recipes import given
 from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
 
 
@@ -24,12 +25,12 @@ class Discrete(Recipe):
 
     def target(self, nets: Nets) -> ConsistencyFn:
         """Return the function that answers at the second point."""
-        return self.function(nets["target"])
+        return self.function(given.network(nets, "target"))
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance of the answers at the two points."""
         return losses.consistency(
-            self.function(nets["online"]),
+            self.function(given.network(nets, "online")),
             self.target(nets),
             batch.x0,
             batch.z,

@@ -6,12 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore import grids, solvers
-from cmcore._arrays import conditions, per_sample
+from cmcore import grids, sampling, solvers
+from cmcore._arrays import per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.recipes import given
 from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, down_to
 from cmcore.recipes.teacher import Distils
@@ -48,7 +49,7 @@ class ConsistencyDistillation(Distils, Discrete):
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid."""
-        return grids.uniform_pair(tau, scalars["n"], self.t_min, self.t_max)
+        return grids.uniform_pair(tau, given.scalar(scalars, "n"), self.t_min, self.t_max)
 
 
 @dataclass(frozen=True)
@@ -85,12 +86,12 @@ class ProgressiveDistillation(Recipe):
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid of N steps, N + 1 points."""
-        return grids.uniform_pair(tau, scalars["n"] + 1, self.t_min, self.t_max)
+        return grids.uniform_pair(tau, given.scalar(scalars, "n") + 1, self.t_min, self.t_max)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance to the denoiser's value whose one step ends where the target's two steps do."""
         x_t = batch.x0 + per_sample(times.t, batch.x0) * batch.z
-        student, teacher = self.function(nets["online"]), self.function(nets["target"])
+        student, teacher = self.function(given.network(nets, "online")), self.function(given.network(nets, "target"))
         half = grids.karras_midpoint(times.t, times.r)
         x_r = solvers.solve(solvers.euler, lambda x, t: teacher(x, t, **batch.cond), x_t, (times.t, half, times.r))
         goal = x_t - per_sample(times.t / times.gap, x_t) * (x_t - x_r)
@@ -112,7 +113,7 @@ class ProgressiveDistillation(Recipe):
     ) -> Array:
         """Follow the ODE with Euler's method (DDIM)."""
         denoiser = self.function(net)
-        return solvers.solve(solvers.euler, lambda x, t: denoiser(x, t, **conditions(cond)), times[0] * z, times)
+        return sampling.ode(denoiser, z, times, solvers.euler, cond=cond)
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ class MidTraining(Distils):
         # All points in one evaluation: (steps * B, ...), the points of one time after those of another.
         cond = {name: _repeated(value, self.steps, like=batch.z) for name, value in batch.cond.items()}
         t = xp.concat([0.0 * times.t + t for t in grid[:-1]], axis=0)
-        answers = self.function(nets["online"])(stop_gradient(xp.concat(points, axis=0)), t, **cond)
+        answers = self.function(given.network(nets, "online"))(stop_gradient(xp.concat(points, axis=0)), t, **cond)
         each = DISTANCES[self.distance](answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
         return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)
 

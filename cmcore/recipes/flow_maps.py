@@ -12,6 +12,7 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.recipes import given
 from cmcore.recipes.guidance import drop_labels, no_class
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, StraightFlowMap
@@ -65,7 +66,7 @@ class MeanFlow(StraightFlowMap):
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the adaptively weighted squared error of the identity."""
-        xp, flow_map = namespace(times.t), self.function(nets["online"])
+        xp, flow_map = namespace(times.t), self.function(given.network(nets, "online"))
         hidden = grids.uniform(batch.tau[:, 3]) < self.label_dropout
         cond = drop_labels(batch.cond, hidden)
         x_t = PATH.perturb(batch.x0, batch.z, times.t)
@@ -146,14 +147,14 @@ class AlignYourFlow(Distils, StraightFlowMap):
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the loss that moves F along the tangent."""
-        x_t, flow_map = PATH.perturb(batch.x0, batch.z, times.t), self.function(nets["online"])
+        x_t, flow_map = PATH.perturb(batch.x0, batch.z, times.t), self.function(given.network(nets, "online"))
         v = velocity_on(PATH, self.denoiser(nets, batch), x_t, times.t)
         u, along = tangents.derivative(self.difference)(
             lambda x, t: flow_map.velocity(x, t, times.r, **batch.cond),
             (x_t, times.t),
             (v, namespace(times.t).ones_like(times.t)),
         )
-        g = v - u - per_sample(batch.scalars["tangent_warmup"] * times.gap, x_t) * along
+        g = v - u - per_sample(given.scalar(batch.scalars, "tangent_warmup") * times.gap, x_t) * along
         return tangents.toward(u, tangents.normalized(stop_gradient(g), self.normalize))
 
 

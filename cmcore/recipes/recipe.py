@@ -9,13 +9,14 @@ from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
 from cmcore import distances, grids, sampling, solvers, weightings
+from cmcore._arrays import check_real, check_same, check_state
 from cmcore.backend import Array, Network, namespace
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
 from cmcore.paths import VE, VP, Cosine, Linear, Path
-from cmcore.recipes import limits
+from cmcore.recipes import given, limits
 from cmcore.sampling import Noise
 from cmcore.training import TrainSpec
 
@@ -194,6 +195,15 @@ class Recipe(ABC):
         self, nets: Nets, x0: Array, z: Array, tau: Array, scalars: Mapping[str, Array], cond: Mapping[str, Array]
     ) -> Array:
         """Return the weighted loss of each sample, (B,); what `train_spec` is made of."""
+        check_state(x0, "x0")
+        check_same(x0, z, "x0 and z")
+        check_real(tau, "tau")
+        expected = tuple(x0.shape[:1]) + (() if self.draws == 1 else (self.draws,))
+        if tuple(tau.shape) != expected:
+            raise ValueError(
+                f"The recipe {self.name!r} draws {self.draws} random numbers for each sample: "
+                f"tau must have the shape {expected}, got {tuple(tau.shape)}."
+            )
         times = self.pair(tau, scalars)
         if not isinstance(times, TimePair):
             raise TypeError(f"The recipe {self.name!r} must draw a cmcore.grids.TimePair, got {type(times).__name__}.")
@@ -206,7 +216,13 @@ class Recipe(ABC):
         value = WEIGHTINGS[self.weighting](times, self.sigma_data) * value
         if not self.learned_weight:
             return value
-        w = nets["online"].log_weight(*self.time_inputs(times))  # type: ignore[attr-defined]
+        net = given.network(nets, "online")
+        if not hasattr(net, "log_weight"):
+            raise ValueError(
+                f"The recipe {self.name!r} learns how much each time counts, and the network given has no method "
+                "log_weight(c_noise) for it: give it one (as networks built with log_weight=True have), or set learned_weight=False."
+            )
+        w = net.log_weight(*self.time_inputs(times))
         return namespace(w).exp(w) * value - w
 
     def train_spec(self, *, seed: int = 0, compiled: bool = True, dropout: bool = False) -> TrainSpec:

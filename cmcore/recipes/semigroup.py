@@ -13,6 +13,7 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity, average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.recipes import given
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, StraightFlowMap
 from cmcore.recipes.targets import AveragedTarget
@@ -55,12 +56,12 @@ class ProgressiveSelfDistillation(StraightFlowMap):
         split = 0.0 * times.t + self.split if self.split else batch.tau[:, 3]
         composed = average_velocity_by(self.target(nets), x_t, times, split, batch.cond)
         goal = xp.where(per_sample(times.gap > 0, x_t), self.bounded(composed), batch.z - batch.x0)
-        u = self.function(nets["online"]).velocity(x_t, times.t, times.r, **batch.cond)
+        u = self.function(given.network(nets, "online")).velocity(x_t, times.t, times.r, **batch.cond)
         return distances.squared_l2(u, stop_gradient(goal))
 
     def target(self, nets: Nets) -> AverageVelocity:
         """Return the flow map whose two parts the whole way is learned from."""
-        return self.function(nets["target"])
+        return self.function(given.network(nets, "target"))
 
     def bounded(self, velocity: Array) -> Array:
         """Return the target's velocity, which some methods keep in bounds."""
@@ -108,7 +109,7 @@ class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
 
     def target(self, nets: Nets) -> AverageVelocity:
         """Return the averaged network, which is asked for no shorter ways than it learns but those of no length."""
-        return _NoShorter(nets["target"], 2.0 ** (1 - self.levels))
+        return _NoShorter(given.network(nets, "target"), 2.0 ** (1 - self.levels))
 
     def bounded(self, velocity: Array) -> Array:
         """Return the velocity within the bounds."""

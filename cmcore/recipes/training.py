@@ -15,6 +15,7 @@ from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.paths import Denoiser
 from cmcore.posterior import posterior_mean
+from cmcore.recipes import given
 from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import Batch, Nets, down_to
 from cmcore.sampling import Noise
@@ -51,7 +52,7 @@ class ConsistencyTraining(Discrete):
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid of N(k) points."""
-        return grids.uniform_pair(tau, scalars["n"], self.t_min, self.t_max)
+        return grids.uniform_pair(tau, given.scalar(scalars, "n"), self.t_min, self.t_max)
 
     def _curriculum(self) -> grids.Fixed | grids.Progressive:
         if self.schedule == "fixed":
@@ -89,7 +90,9 @@ class ImprovedConsistencyTraining(Discrete):
 
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid, near the middle of the log-normal law more often."""
-        return grids.lognormal_index_pair(tau, scalars["n"], self.s1 + 1, self.mean, self.std, self.t_min, self.t_max)
+        return grids.lognormal_index_pair(
+            tau, given.scalar(scalars, "n"), self.s1 + 1, self.mean, self.std, self.t_min, self.t_max
+        )
 
 
 @dataclass(frozen=True)
@@ -126,7 +129,7 @@ class EasyConsistencyTuning(Discrete):
     def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Draw log-normal t and map it to r by the stage's rule."""
         t = grids.lognormal_time(tau, self.mean, self.std)
-        return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
+        return grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,11 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
         """Draw heavy-tailed times above the transition, or the transition."""
         t = grids.heavy_tailed_time(tau[:, 0], self.transition, self.t_max)
         t = namespace(t).where(self._at_boundary(tau), 0.0 * t + self.transition, t)
-        return grids.ect_pair(t, scalars["stage"], self.q, self.k, self.b, self.min_gap)
+        return grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
 
     def target(self, nets: Nets) -> ConsistencyFn:
         """Return the network itself above the transition and the first stage's below."""
-        online, first = self.function(nets["target"]), self.function(nets["teacher"])
+        online, first = self.function(given.network(nets, "target")), self.function(given.network(nets, "teacher"))
 
         def answer(x: Array, r: Array, **cond: Any) -> Array:
             below = per_sample(r < self.transition, x)

@@ -12,6 +12,7 @@ from cmcore.flow_maps import TowardDenoiser
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.paths import VE
+from cmcore.recipes import given
 from cmcore.recipes.recipe import Batch, Nets, down_to
 from cmcore.recipes.targets import AveragedTarget
 from cmcore.recipes.teacher import Distils
@@ -73,7 +74,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils):
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the squared distance of the two ways' ends at t_min, and the denoising error."""
         x_t, t_min = VE().perturb(batch.x0, batch.z, times.t), 0.0 * times.t + self.t_min
-        online, target = self.function(nets["online"]), self.function(nets["target"])
+        online, target = self.function(given.network(nets, "online")), self.function(given.network(nets, "target"))
         x_u, u = self._along_teacher(nets, batch, x_t, times)
         ours = target(online(x_t, times.t, times.r, **batch.cond), times.r, t_min, **batch.cond)
         theirs = target(target(x_u, u, times.r, **batch.cond), times.r, t_min, **batch.cond)

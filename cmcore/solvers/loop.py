@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._options import check_function
 from cmcore.backend import Array
-from cmcore.paths import VE, Denoiser, Path, rebased
+from cmcore.paths import VE, Denoiser, Path, check_path, rebased
 from cmcore.solvers.onestep import Step
 
 Memory = tuple[Array, ...]
@@ -37,8 +41,14 @@ def solve(
     times: Sequence[float],
     callback: Callable[[int, Array], None] | None = None,
     path: Path = VE(),
+    *,
+    towards_noise: bool = False,
 ) -> Array:
-    """Follow the ODE from ``times[0]`` through all the times to the last by one step between neighbours.
+    """Follow the ODE from x at ``times[0]`` through all the times to the last by one step between neighbours.
+
+    x is a point of the path at ``times[0]``, on `VE` of noise ``times[0] z``, not z: `cmcore.sampling.ode` starts from z.
+    Times decrease, or, with ``towards_noise``, which turns data into the noise that they come from, increase; the other way
+    is a `ValueError`. Times that are arrays are not looked at.
 
     With `heun` and the 18-point Karras grid from 80 to 0.002, followed by 0, this is the teacher's sampler with 35
     network evaluations. ``callback(i, x)`` is called after step i.
@@ -47,12 +57,18 @@ def solve(
     ``y = x / a(t)`` and ``sigma = b(t) noise_std / a(t)``: there Euler's step is DDIM's, and each method keeps its order.
     a(t) must not be 0, as it is where nothing but noise is left.
     """
+    if not hasattr(times, "__len__") or isinstance(times, str):
+        raise TypeError(f"times must be a sequence of times, got {times!r}.")
     if len(times) < 2:
         raise ValueError(f"Solving needs at least two times, the start and the end, got {list(times)}.")
     if not callable(method) and not isinstance(method, Solver):
         raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {method!r}.")
+    check_state(x)
+    check_function("The denoiser", denoiser)
+    check_path(path)
+    _check_direction(times, towards_noise)
     if path != VE():
-        return _solve_in_noise_levels(method, denoiser, x, times, callback, path)
+        return _solve_in_noise_levels(method, denoiser, x, times, callback, path, towards_noise)
     memory: Memory = ()
     for i in range(len(times) - 1):
         if isinstance(method, Solver):
@@ -85,6 +101,20 @@ def interval(times: Sequence[float], i: int) -> tuple[float, float]:
     return t, r
 
 
+def _check_direction(times: Sequence[Time], towards_noise: bool) -> None:
+    """Raise `ValueError` for a step the wrong way: x would have another scale than its time, and run away."""
+    numbers = (int, float, np.floating, np.integer)
+    for t, r in pairwise(times):
+        if isinstance(t, numbers) and isinstance(r, numbers) and (r < t if towards_noise else r > t):
+            way = (
+                "increase, from data to noise (towards_noise=True)" if towards_noise else "decrease, from noise to data"
+            )
+            raise ValueError(
+                f"The times must {way}, got a step from {t} to {r}. Turn the times round (times[::-1]), "
+                f"or give towards_noise={not towards_noise}."
+            )
+
+
 def _solve_in_noise_levels(
     method: Step | Solver,
     denoiser: Denoiser,
@@ -92,9 +122,9 @@ def _solve_in_noise_levels(
     times: Sequence[Time],
     callback: Callable[[int, Array], None] | None,
     path: Path,
+    towards_noise: bool,
 ) -> Array:
     """`solve` by the change of variables that makes the path `VE`."""
-    check_state(x)
 
     def factor(i: int) -> Array:
         return per_sample(path.a(as_times(times[i], x)), x)
@@ -104,7 +134,7 @@ def _solve_in_noise_levels(
             callback(i, factor(i + 1) * y)
 
     levels = [_noise_level(path, t) for t in times]
-    y = solve(method, rebased(denoiser, path, VE()), x / factor(0), levels, seen)
+    y = solve(method, rebased(denoiser, path, VE()), x / factor(0), levels, seen, towards_noise=towards_noise)
     return factor(-1) * y
 
 
