@@ -26,7 +26,7 @@ from cmcore.model import Model
 from cmcore.run.lock import NAME as LOCK
 from cmcore.run.lock import held, locked
 
-PIECE = 2**24
+PIECE = 2**21
 """How many bytes are copied at once."""
 
 Record = Mapping[str, Any]
