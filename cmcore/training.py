@@ -5,6 +5,8 @@ A backend supplies `cmcore.backend.TrainStep`, the compiled step with its optimi
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
@@ -43,6 +45,8 @@ class TrainSpec:
     - ``cond`` is what the networks are conditioned on. With ``dropout`` it has the key "dropout", () int32, told by (seed,
       index), which "online" and "target" are given and frozen networks are not: both evaluations of a pair drop the same.
 
+    ``largest`` is the root mean square beyond which a first batch is warned of: its data are too far from 0 for the method's times.
+
     Averages are updated after the optimiser: ``avg <- decay * avg + (1 - decay) * online``. ``compiled=False`` runs eagerly.
     """
 
@@ -54,6 +58,7 @@ class TrainSpec:
     dropout: bool = False
     seed: int = 0
     compiled: bool = True
+    largest: float = math.inf
 
     def __post_init__(self) -> None:
         if not callable(self.loss):
@@ -119,6 +124,7 @@ class Trainer:
         self._backend, self._spec = backend, spec
         self._needed = ("lr", *(f"{name}_decay" for name in spec.averages))
         self._step = backend.train_step(net, spec, frozen or {})
+        self._looked = math.isinf(spec.largest)
 
     def step(
         self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array] | None = None
@@ -133,6 +139,8 @@ class Trainer:
             raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
         if not _is_floating(x0):
             raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
+        if not self._looked:
+            self._look(x0)
         cond = dict(conditions(cond))
         if self._spec.dropout:
             cond[DROPOUT] = dropout_key(self._spec.seed, index)
@@ -172,6 +180,18 @@ class Trainer:
                     f"expected {host.dtype} of shape {host.shape}."
                 )
         self._step.restore({group: {n: state[f"{group}/{n}"] for n in arrays} for group, arrays in groups.items()})
+
+    def _look(self, x0: Array) -> None:
+        """Warn of data on a scale that the method's times are not made for; once, for it waits for the batch."""
+        self._looked = True
+        size = math.sqrt(np.mean(np.square(self._host(x0), dtype=np.float64)))
+        if size > self._spec.largest:
+            warnings.warn(
+                f"The data's root mean square is {size:.3g}, and this method's times are made for data well below "
+                f"{self._spec.largest:g}: samples start from noise in which such data can still be seen. Subtract the mean and "
+                "scale the data to a standard deviation of about 0.5, and undo that after sampling.",
+                stacklevel=3,
+            )
 
     def _host(self, array: Any) -> np.ndarray:
         return np.array(array) if isinstance(array, np.ndarray) else self._backend.to_numpy(array)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
@@ -50,6 +51,10 @@ CHOICES: dict[str, Collection[str]] = {
 """What the options that are chosen by name may be."""
 
 
+WELL_BELOW = 10.0
+"""How far the data's scale should be below t_max, as a factor."""
+
+
 class Batch(NamedTuple):
     """What a train step is given besides networks and times.
 
@@ -67,6 +72,10 @@ class Batch(NamedTuple):
 @dataclass(frozen=True)
 class Recipe(ABC):
     """What all methods share: the data's standard deviation, the range of times, distance, weighting, optimiser, average.
+
+    Data should have a mean near 0 and a standard deviation, ``sigma_data``, of about 0.5, as pixels in [-1, 1] have: the times
+    reach from t_min to t_max whatever the data. Where sigma_data, or the root mean square of a trainer's first batch, is
+    more than a tenth of t_max, a warning says so.
 
     ``learned_weight`` multiplies each sample's loss L by ``e^w`` and subtracts w, a function of the time that the network
     learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
@@ -119,6 +128,12 @@ class Recipe(ABC):
         limits.check_kinds(self)
         limits.check_fixed(self)
         grids.check_range(self.t_min, self.t_max)
+        if self.sigma_data > self.t_max / WELL_BELOW:
+            warnings.warn(
+                f"sigma_data={self.sigma_data:g} is not well below t_max={self.t_max:g}: samples start from noise in which such "
+                "data can still be seen. Scale the data to a standard deviation of about 0.5 (or raise t_max).",
+                stacklevel=3,
+            )
 
     @property
     def needs_teacher(self) -> bool:
@@ -197,7 +212,15 @@ class Recipe(ABC):
     def train_spec(self, *, seed: int = 0, compiled: bool = True, dropout: bool = False) -> TrainSpec:
         """Return what `cmcore.Trainer` minimises by this method; ``dropout`` where the network has any."""
         return TrainSpec(
-            self.loss, self.optimizer, self.tau, self.draws, self.keep_target, dropout, seed=seed, compiled=compiled
+            self.loss,
+            self.optimizer,
+            self.tau,
+            self.draws,
+            self.keep_target,
+            dropout,
+            seed=seed,
+            compiled=compiled,
+            largest=self.t_max / WELL_BELOW,
         )
 
     def time_inputs(self, times: TimePair) -> tuple[Array, ...]:

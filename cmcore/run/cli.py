@@ -116,6 +116,9 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--size", type=int, help="crop and resize images to this many pixels a side")
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
+    _add_range(parser)
+    parser.add_argument("--latents", action="store_true", help="take arrays (N, C, H, W) for latents, not for pictures")
+    parser.add_argument("--per-column", action="store_true", help="bring each column of points to the same scale")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
     parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
     parser.add_argument("--no-compile", dest="compiled", action="store_false", help="run the train step eagerly")
@@ -143,6 +146,7 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--search", type=int, metavar="K", help="also find good times for a sampler with K steps")
     parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
+    _add_range(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, default=256, help="how many at once (%(default)s)")
     _add_backend(parser)
@@ -161,6 +165,22 @@ def _add_average(sub: Any) -> None:
     )
     parser.add_argument("--at", type=int, metavar="STEP", help="as if training had ended after this step (the last)")
     parser.add_argument("--out", type=_place, required=True, help="the model's file, a .safetensors, which must be new")
+
+
+def _add_range(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--range",
+        type=_numbers,
+        metavar="LOW,HIGH",
+        help="the values of black and white; by default 0,255 for uint8 and -1,1 for floats",
+    )
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,255") from None
 
 
 def _place(text: str) -> str:

@@ -23,6 +23,7 @@ from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
 from cmcore.run.config import Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
+from cmcore.run.data.labels import named
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.report import table, terminal_progress
@@ -49,16 +50,17 @@ def train(args: Namespace) -> None:
     if not config.backend:
         # The choice of a default, and the line that tells it, belong to `use`.
         config = replace(config, backend=backends_of.use(device=config.device).name)
+    progress = terminal_progress()
     try:
         config, _ = training.settle(config)
-        data = _load_data(config)
+        data = _load_data(config, progress.note)
     except (Error, ValueError) as lacking:
         if resume and (named := [f"--{name}" for name in ("device", "data") if name not in given]):
             raise Error(
                 f"{lacking} What has changed since the run began can be told with {' or '.join(named)}."
             ) from lacking
         raise
-    model = training.train(config, data, out=folder.path, resume=resume, progress=terminal_progress())
+    model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
     kind = "png" if model.data.images else "npz"
     print(
         f"The model is in {folder.model}. To sample: cmcore sample {folder.path} --out samples.{kind}", file=sys.stderr
@@ -96,7 +98,14 @@ def evaluate(args: Namespace) -> None:
         raise Error(f"{args.run} does not say what data it was trained on; give --data.")
     shape = model.data.shape
     size, channels = (shape[1], shape[0]) if model.data.images else (None, None)
-    data = datasets.load(source, size=size, channels=channels)
+    data = datasets.load(
+        source,
+        size=size,
+        channels=channels,
+        value_range=args.range or trained.range,
+        latents=len(shape) == 3 and not model.data.images,
+        note=terminal_progress().note,
+    )
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
     settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend, "batch": args.batch}
@@ -141,10 +150,18 @@ def _backend(args: Namespace) -> Backend:
     return backends_of.use(args.backend, device=args.device)
 
 
-def _load_data(config: Config) -> Dataset:
+def _load_data(config: Config, note: Callable[[str], None]) -> Dataset:
     if config.data is None:
         raise Error("The run does not say where its data is, for a program started it; resume it in that program.")
-    return datasets.load(config.data, size=config.size, channels=config.channels, classes=config.classes)
+    return datasets.load(
+        config.data,
+        size=config.size,
+        channels=config.channels,
+        classes=config.classes,
+        value_range=config.range,
+        latents=config.latents,
+        note=note,
+    )
 
 
 def _settled_path(source: str) -> str:
@@ -166,7 +183,9 @@ def _writer(out: Path, model: Model) -> Callable[[np.ndarray, np.ndarray | None]
     if kind == ".png":
         return lambda x, labels: pictures.save_png(pictures.grid(x), out)
     if kind == ".npz":
-        return lambda x, labels: pictures.save_npz(x, out, None if labels is None else _named(labels, model))
+        return lambda x, labels: pictures.save_npz(
+            x, out, None if labels is None else named(labels, model.data.classes)
+        )
     return lambda x, labels: pictures.save_folder(x, out)
 
 
@@ -175,15 +194,6 @@ def _labels(args: Namespace, model: Model) -> np.ndarray | None:
     if args.label is not None:
         return np.full(max(args.n, 1), _label(args.label, model))
     return np.arange(max(args.n, 1)) % len(model.data.classes) if model.data.classes else None
-
-
-def _named(labels: np.ndarray, model: Model) -> np.ndarray:
-    """Class numbers as data has them: by name, so that they mean the same there; as numbers where the names are numbers."""
-    names = model.data.classes
-    numeric = all(name.isdecimal() and name == str(int(name)) for name in names)
-    values = np.array([int(name) for name in names] if numeric else names)
-    named: np.ndarray = values[labels]
-    return named
 
 
 def _label(text: str, model: Model) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,8 +15,9 @@ class Config:
     """The settings of a run; None stands for a default that depends on the data, the teacher or what is installed.
 
     ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`. ``data`` is a source for
-    `cmcore.run.data.load`, with ``size``, ``channels`` and ``classes`` its arguments; ``teacher`` and ``init`` are run
-    folders or model files. Numbers out of range are a `ValueError`.
+    `cmcore.run.data.load`, with ``size``, ``channels``, ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
+    brings each column of points to the same scale; ``teacher`` and ``init`` are run folders or model files. Numbers out of
+    range are a `ValueError`.
     """
 
     data: str | None = None
@@ -32,6 +34,9 @@ class Config:
     size: int | None = None
     channels: int | None = None
     classes: bool = False
+    range: tuple[float, float] | None = None
+    latents: bool = False
+    per_column: bool = False
     teacher: str | None = None
     init: str | None = None
     compiled: bool = True
@@ -43,6 +48,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
+        if self.range is not None:
+            object.__setattr__(self, "range", _checked_range(self.range))
         if self.seed < 0:
             raise ValueError(f"{option('seed')} must be at least 0, got {self.seed}.")
         if self.network not in (None, *networks.names()):
@@ -55,6 +62,12 @@ class Config:
     def sample_interval(self) -> int:
         """Return how many steps lie between two pictures of samples: by default a tenth of the run."""
         return self.sample_every or max(1, self.steps // 10)
+
+
+def _checked_range(limits: Sequence[float]) -> tuple[float, float]:
+    if len(limits) != 2 or not -math.inf < limits[0] < limits[1] < math.inf:
+        raise ValueError(f"--range must be two increasing numbers, such as --range=0,1, got {list(limits)}.")
+    return float(limits[0]), float(limits[1])
 
 
 def parse_options(recipe: str, pairs: Sequence[str]) -> dict[str, Any]:

@@ -93,7 +93,7 @@ class Sampler:
             if numbers is not None:
                 cond["label"] = self._backend.asarray(np.resize(numbers[start : start + size], size))
             x = self._backend.to_numpy(recipe.sample(net, noise(-1), times, noise, cond))
-            out[start : start + size] = x[: n - start]
+            out[start : start + size] = self.model.data.restored(x[: n - start])
             if progress is not None:
                 progress(min(n, start + size))
         return out

@@ -15,6 +15,7 @@ from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.config import Config, differing
+from cmcore.run.standardize import deviation, measured
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -53,13 +54,15 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     """Return what a configuration amounts to for this data, this teacher and these initial weights.
 
     The network is by default the initial weights' or the teacher's, else a perceptron for small or flat data and a
-    convolutional network for images. sigma_data is the teacher's or the initial weights', else measured from the data.
+    convolutional network for images. Data that are not images are standardised, as the teacher's or the initial weights' were
+    if there are any; sigma_data is theirs, else measured from the data.
     """
     origin = init or teacher
-    options = dict(config.options)
-    options.setdefault("sigma_data", float(origin.recipe.sigma_data if origin else data.sigma_data))
-    recipe = recipes.get(config.recipe, **options)
     facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
+    facts = replace(facts, **_standardization(config, data, origin))
+    options = dict(config.options)
+    options.setdefault("sigma_data", _sigma_data(data, facts, origin))
+    recipe = recipes.get(config.recipe, **options)
     inherited = origin.architecture if origin else None
     architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
@@ -81,6 +84,26 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
             + differing(networks.to_config(init.architecture), networks.to_config(architecture))
         )
     return Plan(recipe, architecture, facts)
+
+
+def _standardization(config: Config, data: Dataset, origin: Model | None) -> dict[str, Any]:
+    """The center and scale of the data's facts."""
+    if config.per_column and (data.images or len(data.shape) != 1):
+        raise Error("--per-column is for points (N, D); pictures keep their range, and latents have a scale a channel.")
+    if origin:
+        if config.per_column:
+            raise Error("The data keep the scale that they have for the network to start from; leave out --per-column.")
+        return {"center": origin.data.center, "scale": origin.data.scale} if origin.data.shape == data.shape else {}
+    if data.images:
+        return {}
+    center, scale = measured(data.x, config.per_column)
+    return {"center": center, "scale": scale}
+
+
+def _sigma_data(data: Dataset, facts: DataFacts, origin: Model | None) -> float:
+    if origin:
+        return float(origin.recipe.sigma_data)
+    return deviation(facts.scale) if facts.scale else float(data.sigma_data)
 
 
 def continues(origin: Architecture, architecture: Architecture) -> bool:
@@ -116,7 +139,7 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
                 f"The teacher's or initial network is for data of shape {inherited.shape}; this data has {facts.shape}."
             )
         return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
-    kind = config.network or ("conv" if facts.images and min(facts.shape[1:]) >= CONV_FROM else "mlp")
+    kind = config.network or ("conv" if len(facts.shape) == 3 and min(facts.shape[1:]) >= CONV_FROM else "mlp")
     network = networks.get(kind)
     return network(shape=facts.shape, **_sizes(network, config, facts))
 

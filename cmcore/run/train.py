@@ -279,6 +279,7 @@ class _Run:
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
         x, labels = self._data.batch(config.seed, index, config.batch)
+        x = self._plan.data.standardized(x)
         cond = None
         if labels is not None and self._plan.architecture.classes:
             cond = {"label": place(labels.astype(np.int32))}

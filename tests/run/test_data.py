@@ -343,14 +343,14 @@ def test_grey_only_if_every_pixel_is(tmp_path):
 
 
 def test_sub_folders_are_classes_and_the_order_is_that_of_paths(tmp_path):
-    for name, value in (("b/x", 10), ("a/2", 20), ("a/10", 30), ("a/deep/1", 40), ("c", None)):
+    for name, value in (("b/x", 10), ("a/2", 20), ("a/10", 30), ("a/deep/1", 240), ("c", None)):
         path = tmp_path / f"{name}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         if value:
             Image.new("L", (4, 4), value).save(path)
     (tmp_path / "empty").mkdir()
     data = load(str(tmp_path), size=4, classes=True)
-    assert np.rint((data.x[:, 0, 0, 0] + 1) * 127.5).tolist() == [30, 20, 40, 10]
+    assert np.rint((data.x[:, 0, 0, 0] + 1) * 127.5).tolist() == [30, 20, 240, 10]
     assert data.labels.tolist() == [0, 0, 0, 1]
     assert data.classes == ("a", "b")
     plain = load(str(tmp_path), size=4)
@@ -364,7 +364,7 @@ def test_linked_folders_are_followed_once(tmp_path):
     (tmp_path / "real").mkdir()
     (tmp_path / "data").mkdir()
     for i in range(2):
-        Image.new("L", (4, 4), 9 * i).save(tmp_path / "real" / f"{i}.png")
+        Image.new("L", (4, 4), 90 * i).save(tmp_path / "real" / f"{i}.png")
     (tmp_path / "data" / "link").symlink_to(tmp_path / "real")
     (tmp_path / "real" / "loop").symlink_to(tmp_path / "data")
     assert len(load(str(tmp_path / "data")).x) == 2
@@ -486,19 +486,19 @@ def test_npz_labels_may_be_strings(tmp_path):
         ({"a": noise(4, 8, 8), "b": noise(4, 8, 8)}, "it holds a, b"),
         ({"x": noise(4, 8, 8), "y": np.zeros(3, int)}, "one label for each sample"),
         ({"x": noise(4, 8, 8), "y": np.zeros((4, 2), int)}, "one integer or string for each"),
-        ({"x": noise(4, 8, 8), "y": np.zeros(4)}, "one integer or string for each"),
-        ({"x": noise(4)}, r"holds an array of shape \(4,\)"),
+        ({"x": noise(4, 8, 8), "y": np.full(4, 0.5)}, "one integer or string for each"),
+        ({"x": np.array(3.0)}, r"holds an array of shape \(\)"),
         ({"x": noise(4, 5, 6, 7)}, r"holds an array of shape \(4, 5, 6, 7\)"),
         ({"x": noise(4, 3, 6, 7, 8)}, "holds an array of shape"),
-        ({"x": noise(4, 8, 8).astype(int)}, "must be uint8, or floating-point"),
-        ({"x": noise(4, 8, 8).astype(float)}, r"must have values in \[-1, 1\]"),
+        ({"x": noise(4, 8, 8).astype(int)}, "--range=0,255"),
+        ({"x": noise(4, 8, 8).astype(float)}, "--range=0,255"),
         ({"x": np.ones((4, 8), complex)}, "must hold real numbers"),
-        ({"x": np.ones((4, 8), bool)}, "must hold real numbers"),
+        ({"x": np.ones((4, 8), bool)}, "there is nothing to learn"),
         ({"x": np.array(["a", "b"])}, "must hold real numbers"),
         ({"x": np.array([{}, []], object)}, "holds Python objects, which are never loaded"),
         ({"x": np.array([[1, np.nan], [2, 3]])}, "NaN or infinite"),
-        ({"x": np.array([[1, 1e300], [2, 3]])}, "NaN or infinite"),
-        ({"x": np.zeros((4, 8, 8, 4), np.float32)}, "1 or 3 channels"),
+        ({"x": np.array([[1, 1e300], [2, 3]])}, "too large for single precision"),
+        ({"x": np.linspace(-1, 1, 1024, dtype=np.float32).reshape(4, 8, 8, 4)}, "1 or 3 channels"),
     ],
 )
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")
@@ -513,7 +513,7 @@ def test_npz_that_cannot_be_used(tmp_path, arrays, sentence):
 
 def test_resizing_does_not_hide_values_out_of_range(tmp_path):
     np.savez(tmp_path / "a.npz", noise(4, 8, 8).astype(float))
-    with pytest.raises(ValueError, match=r"must have values in \[-1, 1\]"):
+    with pytest.raises(Error, match="--range"):
         load(str(tmp_path / "a.npz"), size=4)
 
 

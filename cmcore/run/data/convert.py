@@ -1,4 +1,4 @@
-"""What the readers have in common: pixels to float32 in [-1, 1], channel order, crop and resize, class names."""
+"""What the readers have in common: pixels to float32 in [-1, 1], channel order, crop and resize."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader found: x and held_out as float32, images as (N, C, H, W) in [-1, 1]; labels as they were."""
+    """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were."""
 
     x: np.ndarray
     images: bool = True
@@ -38,7 +38,7 @@ def channels_first(x: np.ndarray, source: object) -> np.ndarray:
     if x.ndim != 4 or not (x.shape[1] in counts or x.shape[3] in counts):
         raise ValueError(
             f"{source} must hold images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels, "
-            f"or points (N, D); it holds an array of shape {x.shape}."
+            f"or points (N, D), or with --latents arrays (N, C, H, W); it holds an array of shape {x.shape}."
         )
     if x.shape[1] not in counts:
         x = np.moveaxis(x, 3, 1)
@@ -78,19 +78,3 @@ def central_square(width: int, height: int) -> tuple[int, int, int, int]:
     side = min(width, height)
     left, top = (width - side) // 2, (height - side) // 2
     return left, top, left + side, top + side
-
-
-def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Turn labels, integers or strings, into (N,) int64 indices and the names of the classes.
-
-    With ``names`` the labels are indices already; without, the classes are the distinct labels in increasing order.
-    """
-    if labels.ndim != 1 or labels.dtype.kind not in "biuU":
-        raise ValueError(
-            f"The labels of {source} must be one integer or string for each sample, got an array of shape "
-            f"{labels.shape} and dtype {labels.dtype}."
-        )
-    if names:
-        return labels.astype(np.int64), names
-    values, indices = np.unique(labels, return_inverse=True)
-    return indices.astype(np.int64), tuple(str(value) for value in values)

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw, from_bytes
+from cmcore.run.data.convert import Raw
 from cmcore.run.data.dataset import split
 from cmcore.run.data.folder import SIZE, to_rgb
 
@@ -25,7 +25,7 @@ def read(size: int | None = None) -> Raw:
     side = SIZE if size is None else size
     font = Path(os.environ.get("CMCORE_EMOJI_FONT", FONT))
     x = np.stack([_drawn(data, side) for data in _bitmaps(font)])
-    x = from_bytes(np.moveaxis(x, 3, 1))
+    x = np.moveaxis(x, 3, 1)
     train, held_out = split(len(x), len(x) // 10)
     return Raw(x[train], held_out=x[held_out])
 

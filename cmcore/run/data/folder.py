@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw, central_square, from_bytes
+from cmcore.run.data.convert import Raw, central_square
 
 SIZE = 32
 # Formats Pillow recognises but cannot decode by itself.
@@ -45,7 +45,7 @@ def read(folder: Path, size: int | None = None, classes: bool = False) -> Raw:
             pass
     grey = all((image == image[..., :1]).all() for image in pixels)
     x = np.moveaxis(pixels[..., :1] if grey else pixels, 3, 1)
-    return Raw(from_bytes(np.ascontiguousarray(x)), labels=labels, names=names)
+    return Raw(np.ascontiguousarray(x), labels=labels, names=names)
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw, channels_first, from_bytes
+from cmcore.run.data.convert import Raw, channels_first
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 
@@ -27,7 +27,7 @@ def read(path: Path) -> Raw:
     labels = next((read_array(p) for p in _label_files(path) if p.is_file()), None)
     if labels is not None and labels.shape != x.shape[:1]:
         raise Error(f"{path} holds {len(x)} images, but the labels beside it have shape {labels.shape}.")
-    return Raw(from_bytes(channels_first(x, path)), labels=labels)
+    return Raw(channels_first(x, path), labels=labels)
 
 
 def read_array(path: Path) -> np.ndarray:

@@ -7,41 +7,45 @@ from pathlib import Path
 import numpy as np
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import Raw, channels_first, from_bytes
+from cmcore.run.data.convert import Raw, channels_first
 
-SAMPLES = ("x", "images", "arr_0")
-LABELS = ("y", "labels")
+SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
+LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1")
+HELD_OUT = ("x_test", "test_images")
+"""The names that arrays are known by; keras's and MedMNIST's, and those of the samples that evaluators read, among them."""
+
+ROUNDING = 1e-2
+"""How much of a column's deviation single precision may take away."""
 
 
-def read_npz(path: Path) -> Raw:
-    """Return the array "x", "images" or "arr_0", or the only one there is, and the labels "y" or "labels", if any."""
+def read_npz(path: Path, latents: bool = False) -> Raw:
+    """Return the samples, or the only array there is, with the labels and what is held out, if any, by their known names."""
     arrays = _arrays(path)
     if not isinstance(arrays, dict):
         raise Error(f"{path} is a single array and not an .npz archive; give it the ending .npy.")
-    labels = next((name for name in LABELS if name in arrays), None)
-    others = [name for name in arrays if name != labels]
+    labels = next((name for name in LABELS if name in arrays and arrays[name].ndim in (1, 2)), None)
+    others = [name for name in arrays if name not in (labels, *HELD_OUT)]
     samples = next((name for name in SAMPLES if name in arrays), others[0] if len(others) == 1 else None)
     if samples is None:
         raise Error(
-            f"{path} must hold its samples as x, images or arr_0, or hold one array only; "
+            f"{path} must hold its samples as x, images, x_train or arr_0, or hold one array only; "
             f"it holds {', '.join(arrays) or 'none'}."
         )
-    if labels is None:
-        return _samples(arrays[samples], path)
-    if arrays[labels].shape[:1] != arrays[samples].shape[:1]:
+    held_out = next((_samples(arrays[name], path, latents).x for name in HELD_OUT if name in arrays), None)
+    if labels is not None and arrays[labels].shape[:1] != arrays[samples].shape[:1]:
         raise ValueError(
             f"{path} must hold one label for each sample; its {samples} has shape {arrays[samples].shape} "
             f"and its {labels} {arrays[labels].shape}."
         )
-    return _samples(arrays[samples], path, arrays[labels])
+    return _samples(arrays[samples], path, latents, None if labels is None else arrays[labels], held_out)
 
 
-def read_npy(path: Path) -> Raw:
+def read_npy(path: Path, latents: bool = False) -> Raw:
     """Return the samples of an .npy file."""
     array = _arrays(path)
     if isinstance(array, dict):
         raise Error(f"{path} is an archive of arrays; give it the ending .npz.")
-    return _samples(array, path)
+    return _samples(array, path, latents)
 
 
 def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
@@ -59,14 +63,36 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         ) from error
 
 
-def _samples(x: np.ndarray, path: Path, labels: np.ndarray | None = None) -> Raw:
-    if x.dtype.kind not in "fiu":
+def _samples(
+    x: np.ndarray, path: Path, latents: bool, labels: np.ndarray | None = None, held_out: np.ndarray | None = None
+) -> Raw:
+    if x.dtype.kind not in "bfiu":
         raise ValueError(f"{path} must hold real numbers, got {x.dtype}.")
-    if x.ndim == 2:
-        return Raw(x.astype(np.float32), images=False, labels=labels)
-    x = channels_first(x, path)
-    if x.dtype == np.uint8:
-        return Raw(from_bytes(x), labels=labels)
-    if x.dtype.kind != "f":
-        raise ValueError(f"The images in {path} must be uint8, or floating-point numbers in [-1, 1], got {x.dtype}.")
-    return Raw(np.ascontiguousarray(x, np.float32), labels=labels)
+    if x.ndim == 1:
+        x = x[:, None]
+    if x.ndim == 2 or latents:
+        if latents and x.ndim != 4:
+            raise ValueError(f"Latents are arrays (N, C, H, W); {path} holds an array of shape {x.shape}.")
+        return Raw(_single(x, path), images=False, labels=labels, held_out=held_out)
+    return Raw(channels_first(x, path), labels=labels, held_out=held_out)
+
+
+def _single(x: np.ndarray, path: Path) -> np.ndarray:
+    """The values in single precision; an `Error` if that would take away what tells them apart."""
+    with np.errstate(over="ignore"):
+        rounded = x.astype(np.float32)
+    wide = x.astype(np.float64)
+    if not x.size:
+        return rounded  # which is refused as data
+    if np.isfinite(rounded).all():
+        lost = np.sqrt(np.mean((wide - rounded) ** 2, axis=0))
+        if (lost > ROUNDING * wide.std(axis=0)).any():
+            raise Error(
+                f"The values of {path} differ by less than single precision tells apart at their size "
+                f"({np.abs(wide).max():.3g}); subtract their mean first."
+            )
+    elif np.isfinite(wide).all():
+        raise Error(
+            f"The values of {path} are too large for single precision ({np.abs(wide).max():.3g}); scale them down."
+        )
+    return rounded

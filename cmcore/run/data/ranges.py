@@ -1,0 +1,65 @@
+"""Which numbers are black and white: told by the dtype or by the user, and never guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from cmcore.errors import Error
+from cmcore.run.data.convert import from_bytes
+
+Range = tuple[float, float]
+
+LEAST_SPAN = 1.0
+"""Pictures in [-1, 1] that together span less than this are probably not in that range."""
+
+ROUNDING = 1e-4
+"""How far beyond its range a float may be for having been rounded."""
+
+LEAST_BYTE = 64
+"""Pictures of bytes that are all darker than this are probably not in 0 ... 255."""
+
+
+def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[str], None]) -> np.ndarray:
+    """Return pixels as float32 in [-1, 1].
+
+    bool and uint8 have ranges of their own, floats are taken to be in [-1, 1], and ``value_range`` (low, high) says otherwise.
+    Where that is not plausible, an `Error` asks. Values beyond a range that is given are clipped, which ``note`` is told.
+    """
+    if x.dtype == bool:
+        x, value_range = x.astype(np.uint8), value_range or (0.0, 1.0)
+    if x.dtype.kind not in "fiu":
+        raise ValueError(f"{name} must hold real numbers, got {x.dtype}.")
+    low, high = (x.min(), x.max()) if x.size else (0, 0)
+    if not np.isfinite([low, high]).all():
+        raise ValueError(f"{name} holds NaN or infinite values; remove or replace those samples.")
+    if value_range is not None:
+        return _affine(x, value_range, name, note)
+    if x.dtype == np.uint8 and (high >= LEAST_BYTE or low == high):
+        return from_bytes(x)
+    if x.dtype.kind == "f" and low == high:
+        return x.astype(np.float32)  # there is nothing to learn, which is another matter
+    if x.dtype.kind == "f" and -1 - ROUNDING <= low < 0 <= high <= 1 + ROUNDING and high - low > LEAST_SPAN:
+        return np.ascontiguousarray(x, np.float32).clip(-1, 1)
+    expected = "0 to 255" if x.dtype == np.uint8 else "-1 to 1 (or unsigned bytes)"
+    raise Error(
+        f"The values of {name} range from {low:g} to {high:g}, and pictures were expected to range from {expected}. "
+        f"Which values are black and white? Say so with --range, such as --range={_suggested(float(low), float(high))}"
+        + ("; if these are latents rather than pictures, with --latents." if x.dtype.kind == "f" else ".")
+    )
+
+
+def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], None]) -> np.ndarray:
+    low, high = value_range
+    out = ((x.astype(np.float64) - low) * (2 / (high - low)) - 1).astype(np.float32)
+    if beyond := int((np.abs(out) > 1 + ROUNDING).sum()):
+        note(f"{beyond / x.size:.2%} of the values of {name} lie beyond {low:g} to {high:g} and were clipped.")
+    return out.clip(-1, 1, out=out)
+
+
+def _suggested(low: float, high: float) -> str:
+    for a, b in ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255), (0, 65535)):
+        if a <= low and high <= b:
+            return f"{a:g},{b:g}"
+    return "-1,1" if high < 10 else "0,255"
