@@ -127,7 +127,9 @@ def said_wrong(kind: str, fault: Fault, outcome: Outcome, run: Path) -> Iterator
     elif outcome.status:
         if not (last.startswith("cmcore: ") and os.strerror(fault.error) in last and str(run.parent) in last):
             yield f"it does not name the place and the cause: {outcome.said}"
-        if (run / "config.json").exists() and f"cmcore train --out '{run}' --resume" not in last:
+        # If that cannot be read, the command that reads it has just been typed.
+        unread = outcome.calls[fault.at - 1].path == run / "config.json"
+        if (run / "config.json").exists() and not unread and f"cmcore train --out '{run}' --resume" not in last:
             yield f"it does not tell how to go on: {outcome.said}"
 
 

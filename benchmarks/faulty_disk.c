@@ -111,6 +111,11 @@ ssize_t write(int fd, const void *bytes, size_t n) {
     return REAL(write)(fd, bytes, n);
 }
 
+#define READ(function, arguments, values) \
+    ssize_t function arguments { return struck_fd("read", fd) ? refuse() : REAL(function) values; }
+READ(read, (int fd, void *bytes, size_t n), (fd, bytes, n))
+READ(pread64, (int fd, void *bytes, size_t n, off64_t from), (fd, bytes, n, from))
+
 int close(int fd) {
     int failing = struck_fd("close", fd);
     int result = REAL(close)(fd);

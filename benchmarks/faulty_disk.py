@@ -19,6 +19,10 @@ from typing import Any
 
 SOURCE = Path(__file__).with_suffix(".c")
 
+PRELOADED = ("cmcore.run.cli", "cmcore.run.train", "cmcore.run.generate", "safetensors.numpy", "PIL.PngImagePlugin")
+PRELOADED_OF = {"torch": ("torch._dynamo",), "jax": ("optax", "equinox")}
+"""What a program imports before it first touches a run; none of it starts a thread or JAX's devices."""
+
 
 @dataclass(frozen=True)
 class Fault:
@@ -112,7 +116,7 @@ def machine(backend: str, work: Path) -> Iterator[Machine]:
     os.environ.update(settings)
     try:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["cmcore.run.cli", "cmcore.run.train", f"cmcore_{backend}.backend", "PIL.Image"])
+        context.set_forkserver_preload([*PRELOADED, *PRELOADED_OF.get(backend, ()), f"cmcore_{backend}.backend"])
         # The first process starts the server, which the others share.
         context.Process(target=int).start()
     finally:

@@ -109,7 +109,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise Error(f"There is no file {path}.")
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        with placed(path), safetensors.safe_open(path, framework="np") as file:
             manifest = json.loads((file.metadata() or {}).get(_KEY, "null"))
             ours = isinstance(manifest, dict) and isinstance(manifest.get("format"), int)
             if ours and manifest["format"] <= FORMAT:

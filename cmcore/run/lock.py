@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
-from cmcore._files import courtesy
+from cmcore._files import courtesy, placed
 from cmcore.errors import Error
 
 try:
@@ -32,7 +32,7 @@ def held(folder: Path) -> Iterator[None]:
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with (folder / NAME).open("a+", encoding="utf-8", errors="replace") as file:
+        with _opened(folder / NAME) as file:
             _take(file, folder)
             # Only for the case above: a full disk must not keep a run from going on.
             with suppress(OSError):
@@ -43,17 +43,28 @@ def held(folder: Path) -> Iterator[None]:
                 with suppress(OSError):
                     _write(file, "")
     finally:
-        if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
-            with suppress(OSError):
+        with suppress(OSError):
+            if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
                 (folder / NAME).unlink(missing_ok=True)
                 folder.rmdir()
 
 
-def _take(file: TextIO, folder: Path) -> None:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    # Unbuffered, or closing would try again, and raise, what a full disk refused; nothing in the file is worth an error.
+    file = path.open("a+b", buffering=0)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def _take(file: BinaryIO, folder: Path) -> None:
     locked = False
     try:
         if fcntl:  # Windows has none
-            with courtesy("locks", folder):
+            with placed(folder / NAME), courtesy("locks", folder):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 locked = True
     except BlockingIOError:
@@ -81,13 +92,12 @@ def _alive(holder: str) -> bool:
     return True
 
 
-def _read(file: TextIO) -> str:
+def _read(file: BinaryIO) -> str:
     file.seek(0)
-    return file.read(200)
+    return file.read(200).decode(errors="replace")
 
 
-def _write(file: TextIO, text: str) -> None:
+def _write(file: BinaryIO, text: str) -> None:
     file.seek(0)
     file.truncate()
-    file.write(text)
-    file.flush()
+    file.write(text.encode())

@@ -27,7 +27,7 @@ from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
-from cmcore.run.checkpoint import load_state, save_average, save_state
+from cmcore.run.checkpoint import load_state, newest_step, save_average, save_state
 from cmcore.run.config import Config
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.generate import generate
@@ -70,13 +70,14 @@ def train(
     if not resume:
         if folder:
             folder.check_free()
-        return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
+        with _goes_on(folder):
+            return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
     if folder is None:
         raise ValueError("There is nothing to resume without the folder of a run.")
     before = folder.read()[0]
     check_settings(folder, config)
     moved = teacher or (config.teacher if config.teacher != before.teacher else None)
-    with held(folder.path):
+    with _goes_on(folder), held(folder.path):
         return _train_on(config, data, backend, folder, _load(moved), progress)
 
 
@@ -91,6 +92,20 @@ def settle(config: Config) -> tuple[Config, Backend]:
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
     return f"cmcore train --out {shlex.quote(str(folder))} --resume"
+
+
+@contextmanager
+def _goes_on(folder: RunFolder | None) -> Iterator[None]:
+    """Say, if the disk fails a run that can be resumed, what is kept and how to go on."""
+    try:
+        yield
+    except OSError as failure:
+        if folder is None or not folder.config.exists():
+            raise
+        raise Error(
+            f"{sentence(failure)} The state after step {newest_step(folder.state):,} is kept; to go on from there: "
+            f"{resume_command(folder.path)}"
+        ) from failure
 
 
 def _train_anew(
@@ -121,7 +136,7 @@ def _train_on(
         )
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
-    if state[0] >= config.steps and _finished(folder, config):
+    if state[0] >= config.steps and _finished(folder, plan, config):
         raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
@@ -170,7 +185,9 @@ def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed:
     return grown({name: w for name, w in weights.items() if name in layout}, architecture, seed)
 
 
-def _finished(folder: RunFolder, config: Config) -> bool:
+def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:
+    if plan.data.images and not folder.picture(config.steps).exists():
+        return False
     return folder.model.is_file() and load_model(folder.model).step >= config.steps
 
 
@@ -265,13 +282,6 @@ class _Run:
                         self._say_how_to_go_on(done)
                         raise KeyboardInterrupt
             self._save(done)
-        except OSError as failure:
-            if not self._folder:
-                raise
-            raise Error(
-                f"{sentence(failure)} The state after step {self._saved:,} is kept; to go on from there: "
-                f"{resume_command(self._folder.path)}"
-            ) from failure
         finally:
             progress.end()
         return self._model(done)
@@ -334,7 +344,7 @@ class _Run:
         if self._folder is None or not self._plan.data.images:
             return
         image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
-        pictures.save_png(image, self._folder.samples / f"step-{done:08d}.png")
+        pictures.save_png(image, self._folder.picture(done))
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""
