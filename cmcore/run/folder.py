@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cmcore._files import atomic_write, placed
+from cmcore._files import atomic_write, leftovers, placed
 from cmcore.errors import Error
 from cmcore.model import MODEL
 from cmcore.run.checkpoint import newest_step
@@ -107,6 +107,7 @@ class RunFolder:
         try:
             self.starting.touch()
             self._remove_parts()
+            self._remove_leftovers()
             for folder in (self.state, self.samples):
                 folder.mkdir()
             yield self
@@ -152,11 +153,16 @@ class RunFolder:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
 
     def clean(self) -> None:
-        """Remove what an interrupted write left behind."""
-        leftovers = [p for place in (self.path, self.state, self.samples, self.averages) for p in place.glob(".*.tmp")]
-        for leftover in (self.starting, *leftovers):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
+        """Remove what an interrupted start or write left behind."""
+        self._remove_leftovers()
+        with suppress(OSError):
+            self.starting.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        for place in (self.path, self.state, self.samples, self.averages):
+            for leftover in leftovers(place):
+                with suppress(OSError):
+                    leftover.unlink(missing_ok=True)
 
 
 def _visible(folder: Path) -> list[str]:
