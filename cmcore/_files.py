@@ -92,7 +92,7 @@ def atomic_write(path: str | os.PathLike[str], content: bytes | Callable[[Binary
 
 def leftovers(folder: Path) -> list[Path]:
     """Return the temporary files that killed writers left in a folder, and no others' files."""
-    return list(folder.glob(f".{'[0-9a-f]' * 32}.tmp"))
+    return list(folder.glob(f".*{'[0-9a-f]' * 32}.tmp"))
 
 
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:

@@ -27,7 +27,7 @@ from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
-from cmcore.run.checkpoint import load_state, newest_step, save_average, save_state
+from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import Config
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.generate import generate
@@ -237,6 +237,7 @@ class _Run:
         self._log = Log(self._folder.log, step, seconds)
         self._saved = step
         # The process may have been killed after it had written the state and before the rest of that step.
+        keep_only(self._folder.state, step)
         save_model(self._model(step), self._folder.model)
         if step == self._config.steps or (step and step % self._config.sample_interval() == 0):
             self._picture(step)
