@@ -75,17 +75,17 @@ class Bench:
 
 def prepared(bench: Bench) -> tuple[Path, Path]:
     """Return a run that was left alone, and one that was killed while it wrote its last state."""
-    whole, begun = bench.work / "whole", bench.work / "begun"
+    whole, begun, last = bench.work / "whole", bench.work / "begun", 0
     for out in (whole, begun):
         bench.reset(None)
-        at = 0
-        if out == begun:
-            at = max(k for k, call in enumerate(calls, 1) if call.name == "rename" and call.path.parent.name == "state")
-        outcome = bench.train(bench.run, Fault(at))
-        calls = outcome.calls
-        if outcome.status != (-9 if at else 0):
+        outcome = bench.train(bench.run, Fault(last))
+        if outcome.status != (-9 if last else 0):
             raise SystemExit(f"the run that is to be broken does not work: {outcome.said}")
         bench.run.rename(out)
+        states = (
+            k for k, call in enumerate(outcome.calls, 1) if (call.name, call.path.parent.name) == ("rename", "state")
+        )
+        last = max(states)
     return whole, begun
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -57,7 +58,6 @@ class Program:
 
     def __init__(self, process: Any, said: Path, told: Path) -> None:
         self._process, self._said, self._told = process, said, told
-        self.pid: int = process.pid
 
     def poll(self) -> int | None:
         """Its exit status, None while it runs."""
@@ -67,6 +67,10 @@ class Program:
     def kill(self) -> None:
         """Send SIGKILL."""
         self._process.kill()
+
+    def send(self, sign: signal.Signals) -> None:
+        """Send a signal."""
+        os.kill(self._process.pid, sign)
 
     def wait(self) -> int:
         """Return its exit status when it has ended."""
@@ -79,7 +83,10 @@ class Program:
         status = self.wait()
         # The last line of a killed process may be half-written.
         calls = [line.partition(" ") for line in self._told.read_text(errors="replace").splitlines()]
-        return Outcome(status, self._said.read_text(), [Call(name, Path(path)) for name, _, path in calls])
+        said = self._said.read_text(errors="replace")
+        for file in (self._said, self._told):
+            file.unlink()
+        return Outcome(status, said, [Call(name, Path(path)) for name, _, path in calls])
 
 
 class Machine:
@@ -87,17 +94,19 @@ class Machine:
 
     def __init__(self, context: Any, library: Path, work: Path) -> None:
         self._context, self._library, self._work = context, library, work
+        self._started = 0
 
-    def start(self, arguments: Sequence[str], under: Path, fault: Fault = Fault()) -> Program:  # noqa: B008, it is frozen
+    def start(self, arguments: Sequence[str], under: Path, fault: Fault = Fault()) -> Program:
         """Start ``cmcore`` with a fault; calls are counted under a folder, which must be real (no link) and absolute."""
-        said, told = self._work / "said", self._work / "told"
+        self._started += 1
+        said, told = (self._work / f"{what} by {self._started}" for what in ("said", "told"))
         process = self._context.Process(target=_cmcore, args=(arguments, under, fault, self._library, said, told))
         for file in (said, told):
             file.write_text("")
         process.start()
         return Program(process, said, told)
 
-    def run(self, arguments: Sequence[str], under: Path, fault: Fault = Fault()) -> Outcome:  # noqa: B008
+    def run(self, arguments: Sequence[str], under: Path, fault: Fault = Fault()) -> Outcome:
         """Start ``cmcore`` and wait for its end."""
         return self.start(arguments, under, fault).outcome()
 

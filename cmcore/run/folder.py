@@ -105,7 +105,8 @@ class RunFolder:
         """
         self.check_free()
         try:
-            self.starting.touch()
+            with placed(self.starting):
+                self.starting.touch()
             self._remove_parts()
             self._remove_leftovers()
             for folder in (self.state, self.samples):

@@ -53,7 +53,7 @@ class Calls:
         if not self.at or (event not in self.CHANGES and event != "os.fsync"):
             return
         path = arguments[0]
-        path = os.readlink(f"/proc/self/fd/{path}") if isinstance(path, int) else os.fsdecode(path)
+        path = str(Path(f"/proc/self/fd/{path}").readlink()) if isinstance(path, int) else os.fsdecode(path)
         if not path.startswith(str(self.under)):
             return
         self.seen += 1
