@@ -94,6 +94,11 @@ def atomic_write(
             _sync_folder(target.parent)
 
 
+def leftovers(folder: Path) -> list[Path]:
+    """Return the temporary files that killed writers left in a folder, and no others' files."""
+    return list(folder.glob(f".*{'[0-9a-f]' * 32}.tmp"))
+
+
 def write_arrays(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], manifest: Mapping[str, Any]) -> None:
     """Write named arrays and a manifest of plain JSON data, atomically; `ValueError` if a number is not finite."""
     # Here, for the mathematics is imported without it.
@@ -113,7 +118,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise Error(f"There is no file {path}.")
     try:
-        with safetensors.safe_open(path, framework="np") as file:
+        with placed(path), safetensors.safe_open(path, framework="np") as file:
             manifest = json.loads((file.metadata() or {}).get(_KEY, "null"))
             ours = isinstance(manifest, dict) and isinstance(manifest.get("format"), int)
             if ours and manifest["format"] <= FORMAT:

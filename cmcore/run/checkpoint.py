@@ -19,9 +19,14 @@ def save_state(folder: Path, step: int, arrays: Mapping[str, np.ndarray], second
     """Write the state after ``step`` steps, atomically, and only then remove the older ones."""
     path = folder / f"step-{step:08d}.safetensors"
     write_arrays(path, arrays, {"step": step, "seconds": seconds})
-    for older in _states(folder):
-        if older != path:
-            older.unlink(missing_ok=True)
+    keep_only(folder, step)
+
+
+def keep_only(folder: Path, step: int) -> None:
+    """Remove the states after other steps."""
+    for other in _states(folder):
+        if _step_of(other) != step:
+            other.unlink(missing_ok=True)
 
 
 def load_state(folder: Path) -> tuple[int, dict[str, np.ndarray], float] | None:

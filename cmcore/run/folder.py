@@ -14,7 +14,7 @@ from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from cmcore._files import atomic_write
+from cmcore._files import atomic_write, leftovers, placed
 from cmcore.errors import Error
 from cmcore.model import MODEL
 from cmcore.run.checkpoint import newest_step
@@ -60,6 +60,10 @@ class RunFolder:
         """Pictures made during training."""
         return self.path / "samples"
 
+    def picture(self, step: int) -> Path:
+        """The picture of samples made after a step."""
+        return self.samples / f"step-{step:08d}.png"
+
     @property
     def averages(self) -> Path:
         """Models with the average as it was at each save, kept if the average is a power function."""
@@ -101,8 +105,10 @@ class RunFolder:
         """
         self.check_free()
         try:
-            self.starting.touch()
+            with placed(self.starting):
+                self.starting.touch()
             self._remove_parts()
+            self._remove_leftovers()
             for folder in (self.state, self.samples):
                 folder.mkdir()
             yield self
@@ -135,7 +141,8 @@ class RunFolder:
         if not self.config.is_file():
             raise Error(f"There is no run in {self.path} (no config.json).")
         try:
-            record = json.loads(self.config.read_bytes())
+            with placed(self.config):
+                record = json.loads(self.config.read_bytes())
             if not isinstance(record, dict):
                 raise ValueError("it does not hold the settings of a run.")
             if record["format"] > FORMAT:
@@ -152,11 +159,16 @@ class RunFolder:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
 
     def clean(self) -> None:
-        """Remove what an interrupted write left behind."""
-        leftovers = [p for place in (self.path, self.state, self.samples, self.averages) for p in place.glob(".*.tmp")]
-        for leftover in (self.starting, *leftovers):
-            with suppress(OSError):
-                leftover.unlink(missing_ok=True)
+        """Remove what an interrupted start or write left behind."""
+        self._remove_leftovers()
+        with suppress(OSError):
+            self.starting.unlink(missing_ok=True)
+
+    def _remove_leftovers(self) -> None:
+        for place in (self.path, self.state, self.samples, self.averages):
+            for leftover in leftovers(place):
+                with suppress(OSError):
+                    leftover.unlink(missing_ok=True)
 
 
 def _visible(folder: Path) -> list[str]:
@@ -203,7 +215,7 @@ class Log:
             writer.writeheader()
             self._names = list(row)
         writer.writerow(row)
-        with path.open("a", encoding="utf-8") as file:
+        with placed(path), path.open("a", encoding="utf-8") as file:
             file.write(text.getvalue())
 
 
@@ -211,7 +223,8 @@ def _cut_back(path: Path, step: int) -> list[str]:
     """Drop the rows past a step and a half-written last line; return the names of the columns, empty without any."""
     if not path.is_file():
         return []
-    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    with placed(path):
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
     names = lines[0].strip().split(",") if lines and lines[0].endswith("\n") else []
     kept = [line for line in lines[1:] if line.endswith("\n") and _step_of(line) <= step] if names else []
     atomic_write(path, "".join(lines[: bool(names)] + kept).encode())

@@ -7,9 +7,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TextIO
+from typing import BinaryIO
 
-from cmcore._files import courtesy
+from cmcore._files import courtesy, placed
 from cmcore.errors import Error
 
 try:
@@ -35,8 +35,8 @@ def held(folder: Path, doing: str = "training in") -> Iterator[None]:
         with locked(folder / NAME, f"{doing} {folder}"):
             yield
     finally:
-        if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
-            with suppress(OSError):
+        with suppress(OSError):
+            if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
                 (folder / NAME).unlink(missing_ok=True)
                 folder.rmdir()
 
@@ -44,8 +44,8 @@ def held(folder: Path, doing: str = "training in") -> Iterator[None]:
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock of a file, which is made for it; see `held`."""
-    with path.open("a+", encoding="utf-8", errors="replace") as file:
-        if not _taken(file, path.parent):
+    with _opened(path) as file:
+        if not _taken(file, path):
             raise Error(f"Another process is {doing}; wait until it ends, or stop it.")
         # Only for a disk without locks: a full one must not keep a run from going on.
         with suppress(OSError):
@@ -57,11 +57,22 @@ def locked(path: Path, doing: str) -> Iterator[None]:
                 _write(file, "")
 
 
-def _taken(file: TextIO, folder: Path) -> bool:
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    # Unbuffered, or closing would try again, and raise, what a full disk refused; nothing in the file is worth an error.
+    file = path.open("a+b", buffering=0)
+    try:
+        yield file
+    finally:
+        with suppress(OSError):
+            file.close()
+
+
+def _taken(file: BinaryIO, path: Path) -> bool:
     """Take the lock, and tell whether that was possible."""
     try:
         if fcntl:  # Windows has none
-            with courtesy("locks", folder):
+            with placed(path), courtesy("locks", path.parent):
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 return True
     except BlockingIOError:
@@ -84,13 +95,12 @@ def _alive(holder: str) -> bool:
     return True
 
 
-def _read(file: TextIO) -> str:
+def _read(file: BinaryIO) -> str:
     file.seek(0)
-    return file.read(200)
+    return file.read(200).decode(errors="replace")
 
 
-def _write(file: TextIO, text: str) -> None:
+def _write(file: BinaryIO, text: str) -> None:
     file.seek(0)
     file.truncate()
-    file.write(text)
-    file.flush()
+    file.write(text.encode())

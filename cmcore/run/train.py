@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -24,7 +25,7 @@ from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
-from cmcore.run.checkpoint import load_state, save_average, save_state
+from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
@@ -70,13 +71,14 @@ def train(
     if not resume:
         if folder:
             folder.check_free()
-        return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
+        with _goes_on(folder):
+            return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
     if folder is None:
         raise ValueError("There is nothing to resume without the folder of a run.")
     before = folder.read()[0]
     check_settings(folder, config)
     moved = teacher or (config.teacher if config.teacher != before.teacher else None)
-    with held(folder.path):
+    with _goes_on(folder), held(folder.path):
         return _train_on(config, data, backend, folder, _load(moved), progress)
 
 
@@ -98,6 +100,24 @@ def _pays_to_compile(config: Config, backend: Backend) -> bool:
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
     return f"cmcore train --out {shlex.quote(str(folder))} --resume"
+
+
+@contextmanager
+def _goes_on(folder: RunFolder | None) -> Iterator[None]:
+    """Say, if a disk or a framework fails a run that can be resumed, what is kept and how to go on."""
+    try:
+        yield
+    except (OSError, MemoryError, RuntimeError) as failure:
+        if folder is None or not folder.config.exists():
+            raise
+        kept = newest_step(folder.state)
+        # A run that has not taken a step is begun anew, with other settings perhaps.
+        if not kept and not isinstance(failure, OSError):
+            raise
+        said = sentence(failure) if isinstance(failure, OSError) else unexpected(failure)
+        raise Error(
+            f"{said} The state after step {kept:,} is kept; to go on from there: {resume_command(folder.path)}"
+        ) from failure
 
 
 def _train_anew(
@@ -128,7 +148,7 @@ def _train_on(
         )
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
-    if state[0] >= config.steps and _finished(folder, config):
+    if state[0] >= config.steps and _finished(folder, plan, config):
         raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
@@ -177,7 +197,9 @@ def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed:
     return grown({name: w for name, w in weights.items() if name in layout}, architecture, seed)
 
 
-def _finished(folder: RunFolder, config: Config) -> bool:
+def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:
+    if plan.data.images and not folder.picture(config.steps).exists():
+        return False
     return folder.model.is_file() and load_model(folder.model).step >= config.steps
 
 
@@ -227,6 +249,7 @@ class _Run:
         self._log = Log(self._folder.log, step, seconds)
         self._saved = step
         # The process may have been killed after it had written the state and before the rest of that step.
+        keep_only(self._folder.state, step)
         save_model(self._model(step), self._folder.model)
         if step == self._config.steps or (step and step % self._config.sample_interval() == 0):
             self._picture(step)
@@ -284,15 +307,6 @@ class _Run:
                     self._step(done)
                     done += 1
                     progress.advance(done)
-        except (OSError, MemoryError, RuntimeError) as failure:
-            # A run that has not taken a step is begun anew, with other settings perhaps.
-            if not self._folder or (not self._saved and not isinstance(failure, OSError)):
-                raise
-            said = sentence(failure) if isinstance(failure, OSError) else unexpected(failure)
-            raise Error(
-                f"{said} The state after step {self._saved:,} is kept; to go on from there: "
-                f"{resume_command(self._folder.path)}"
-            ) from failure
         finally:
             progress.end()
         return self._model(done)
@@ -368,7 +382,7 @@ class _Run:
     def _draw(self, done: int) -> None:
         assert self._folder is not None
         image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
-        pictures.save_png(image, self._folder.samples / f"step-{done:08d}.png")
+        pictures.save_png(image, self._folder.picture(done))
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""

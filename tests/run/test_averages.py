@@ -94,7 +94,7 @@ def test_an_interrupted_run_stores_the_same_averages(trainable, tmp_path, monkey
     assert steps_of(run) == [6, 12]
 
     # A half-written file, and another step's weights in place of those that the lost steps will give again.
-    (run / "averages" / ".step-00000018.safetensors.1.tmp").write_bytes(b"half")
+    (run / "averages" / f".step-00000018.safetensors.{0:032x}.tmp").write_bytes(b"half")
     (run / "averages" / "step-00000012.safetensors").write_bytes(
         (run / "averages" / "step-00000006.safetensors").read_bytes()
     )

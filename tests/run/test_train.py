@@ -256,11 +256,14 @@ def test_half_written_log_lines_and_left_over_files_are_removed(tmp_path):
     folder = RunFolder(tmp_path / "run")
     with folder.log.open("a") as file:
         file.write("7,0.25,0.1\n8,0.2")
-    leftover = folder.state / ".step-00000007.safetensors.abc.tmp"
-    leftover.write_bytes(b"half")
+    leftover = folder.state / f".{'0123456789abcdef' * 2}.tmp"
+    foreign = folder.path / ".mine.tmp"
+    for file in (leftover, foreign):
+        file.write_bytes(b"half")
     train(config, DATA, out=tmp_path / "run", resume=True)
     assert [line.split(",")[0] for line in folder.log.read_text().splitlines()] == ["step", *map(str, range(1, 13))]
     assert not leftover.exists()
+    assert foreign.exists()
 
 
 @needs_training
