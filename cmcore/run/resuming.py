@@ -15,8 +15,20 @@ from cmcore.run.plan import Plan, fingerprint
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
 
-FREE = ("data", "teacher", "device", "compiled", "save_every", "save_minutes", "sample_every")
-"""The settings that may change: what the data and the teacher are is checked, where they are does not matter."""
+FREE = (
+    "data",
+    "range",
+    "fit",
+    "fast_jpegs",
+    "skip_broken",
+    "teacher",
+    "device",
+    "compiled",
+    "save_every",
+    "save_minutes",
+    "sample_every",
+)
+"""The settings that may change: what the data and the teacher are is checked, where and how they were read does not matter."""
 
 ROUNDING = ("device", "compiled")
 """Those that may change the last bits."""
