@@ -136,7 +136,7 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
     _add_backend(parser)
     parser.add_argument("--steps", type=int, help="number of training steps (10000)")
-    parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new")
+    parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
     parser.add_argument(
         "--teacher", type=_place, help="a run of the recipe edm (for tcm: ect), for recipes that distil"
