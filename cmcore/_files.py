@@ -123,7 +123,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
             ours = isinstance(manifest, dict) and isinstance(manifest.get("format"), int)
             if ours and manifest["format"] <= FORMAT:
                 return {name: np.array(file.get_tensor(name)) for name in file.keys()}, manifest
-    except (safetensors.SafetensorError, json.JSONDecodeError) as broken:
+    except (safetensors.SafetensorError, json.JSONDecodeError, RecursionError) as broken:
         raise Error(
             f"{path} cannot be read: it is truncated or damaged, or not a safetensors file ({str(broken).rstrip('.')})."
         ) from broken

@@ -141,7 +141,7 @@ def load_model(source: str | PathLike[str]) -> Model:
         check_finite(weights)
     except KeyError as missing:
         raise Error(f"The model {path} cannot be used: its manifest lacks {missing}.") from missing
-    except (ValueError, TypeError, AttributeError) as mismatch:
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as mismatch:
         raise Error(f"The model {path} cannot be used: {mismatch}") from mismatch
     return model
 

@@ -39,7 +39,7 @@ def load_state(folder: Path) -> tuple[int, dict[str, np.ndarray], float] | None:
         try:
             arrays, about = read_arrays(path)
             return int(about["step"]), arrays, float(about["seconds"])
-        except (KeyError, ValueError, TypeError) as unfit:
+        except (KeyError, ValueError, TypeError, OverflowError) as unfit:
             problem = problem or Error(f"The training state {path} cannot be used: {unfit!r}.")
         except Error as unreadable:
             problem = problem or unreadable

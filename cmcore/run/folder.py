@@ -155,7 +155,7 @@ class RunFolder:
             )
         except KeyError as missing:
             raise Error(f"{self.config} cannot be used: it lacks {missing}.") from missing
-        except (ValueError, TypeError, AttributeError) as unfit:
+        except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as unfit:
             raise Error(f"{self.config} cannot be used: {unfit}") from unfit
 
     def clean(self) -> None:
