@@ -121,6 +121,7 @@ def load_model(source: str | PathLike[str]) -> Model:
         )
     weights, manifest = read_arrays(path)
     try:
+        _check_sizes(manifest["network"], sum(w.size for w in weights.values()))
         # Files of before data were standardised do not say that they were not.
         facts = {"center": (), "scale": (), **{k: v for k, v in manifest["data"].items() if k != "range"}}
         model = Model(
@@ -144,6 +145,14 @@ def load_model(source: str | PathLike[str]) -> Model:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as mismatch:
         raise Error(f"The model {path} cannot be used: {mismatch}") from mismatch
     return model
+
+
+def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
+    """Refuse settings larger than all weights together, before anything of such a size is made."""
+    for name, value in network.items():
+        for size in value if isinstance(value, list) else [value]:
+            if isinstance(size, int) and size > max(numbers, 1024):
+                raise ValueError(f"Its network has {name} {size}, and only {numbers} weights.")
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:

@@ -70,3 +70,15 @@ def test_a_configuration_without_end_is_a_sentence(tmp_path):
     (tmp_path / "config.json").write_text("[" * 100_000)
     with pytest.raises(cm.Error, match="cannot be used"):
         RunFolder(tmp_path).read()
+
+
+@pytest.mark.parametrize("setting", ["width", "blocks", "features", "classes"])
+def test_a_network_larger_than_its_file_is_refused_before_it_is_made(world, tmp_path, setting):
+    def change(text):
+        manifest = json.loads(text)
+        manifest["network"][setting] = 2**31
+        return json.dumps(manifest)
+
+    (tmp_path / "model.safetensors").write_bytes(manifest_of(world.run.model, change))
+    with pytest.raises(cm.Error, match=f"{setting} 2147483648"):
+        load_model(tmp_path)
