@@ -53,7 +53,8 @@ def heard(note: Callable[[str], None]) -> Iterator[Requests]:
     before: dict[int, Any] = {}
 
     def ask(signum: int, frame: FrameType | None) -> None:
-        signal.signal(signum, before[signum])
+        ignored = before[signum] is signal.SIG_IGN
+        signal.signal(signum, signal.default_int_handler if ignored else before[signum])
         requests.stop = signum
         # A terminal that is being written to just now refuses.
         with suppress(RuntimeError):
@@ -61,7 +62,9 @@ def heard(note: Callable[[str], None]) -> Iterator[Requests]:
             note(f"Finishing this step and saving; {again}.")
 
     for signum in STOP:
-        if signal.getsignal(signum) not in (signal.SIG_IGN, None):
+        current = signal.getsignal(signum)
+        # Shells have what they start in the background ignore Ctrl-C, and whoever sends it all the same means it.
+        if current is not None and (current is not signal.SIG_IGN or signum == signal.SIGINT):
             before[signum] = signal.signal(signum, ask)
     if SAVE is not None and signal.getsignal(SAVE) not in (signal.SIG_IGN, None):
         before[SAVE] = signal.signal(SAVE, requests.ask_to_save)

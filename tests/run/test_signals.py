@@ -26,6 +26,16 @@ CONFIG = Config(
 needs_training = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
 
 
+@pytest.fixture(autouse=True)
+def as_in_a_terminal():
+    """Whatever started the tests may have had them ignore some."""
+    before = {signum: signal.signal(signum, signal.SIG_DFL) for signum in STOP}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for signum, handler in before.items():
+        signal.signal(signum, handler)
+
+
 def config(**changes):
     return replace(CONFIG, compiled=False, **changes)
 
@@ -111,6 +121,16 @@ def test_what_is_ignored_stays_ignored():
         signal.signal(signal.SIGHUP, before)
 
 
+def test_ctrl_c_is_heard_in_the_background():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with heard(print) as asked:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert asked.stop == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
 def test_a_second_signal_stops_at_once():
     notes = []
     with heard(notes.append) as asked:
@@ -132,7 +152,10 @@ def test_a_second_signal_stops_at_once():
 )
 def test_a_command_ends_with_a_sentence_and_the_signals_status(signum, status, told):
     program = """
-import os, signal, time
+import os, signal
+for signum in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(signum, signal.SIG_DFL)
+signal.signal(signal.SIGINT, signal.default_int_handler)
 import cmcore.run.cli
 def stopped(args=None):
     os.kill(os.getpid(), {})
