@@ -119,7 +119,9 @@ OF_POINTS_AND_OUTPUT = {
     "semigroup": lambda x, y: flow_maps.semigroup(lambda *_: y, x, 1.0, 0.5, 0.2),
     "trigflow_tangent": lambda x, y: tangents.trigflow_tangent(lambda *_: y, x, 1.0, x, 0.5, 1.0, DIFFERENCE),
     "onestep": lambda x, y: sampling.onestep(lambda *_: y, x),
-    "multistep": lambda x, y: sampling.multistep(lambda x, t: x if t[0] == 80 else y, x, (80.0, 1.0), lambda i: x),
+    "multistep": lambda x, y: sampling.multistep(
+        lambda x, t: x if float(cm.backend.of(t).to_numpy(t)[0]) == 80 else y, x, (80.0, 1.0), lambda i: x
+    ),
     "flow_map": lambda x, y: sampling.flow_map(lambda *_: y, x, (80.0, 1.0)),
     "gamma": lambda x, y: sampling.gamma(lambda *_: y, x, (80.0, 1.0), lambda i: x),
 }

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from exact import close, dtypes
 
+import cmcore as cm
 from cmcore import per_sample, sampling
 from cmcore.grids import karras_host
 from cmcore.oracles import Along, Gaussian
@@ -20,7 +21,7 @@ def number(t):
     """The one time that all samples of a batch are asked about; samplers give it as (B,)."""
     if isinstance(t, float):
         return t
-    host = np.asarray(t)
+    host = cm.backend.of(t).to_numpy(t)
     assert host.ndim == 1
     assert (host == host[0]).all()
     return float(host[0])
