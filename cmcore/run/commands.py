@@ -99,6 +99,8 @@ def sample(args: Namespace) -> None:
 
 def evaluate(args: Namespace) -> None:
     """Print the table of distances and times."""
+    if args.out and (Path(args.out).suffix != ".json" or Path(args.out).exists()):
+        raise Error(f"Results are kept in a new .json file, not in {args.out}; choose another --out.")
     model = load_model(args.run)
     folder = RunFolder(Path(args.run))
     trained = folder.read()[0] if folder.config.is_file() else Config()

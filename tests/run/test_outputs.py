@@ -325,6 +325,15 @@ def test_results_are_on_disk_before_they_are_on_the_screen(run, data, tmp_path, 
     assert len(json.loads((tmp_path / "new" / "e.json").read_text())["search"]["times"]) == 2
 
 
+@pytest.mark.parametrize("out", ["a run/model.safetensors", "there.json", "table.txt"])
+def test_results_overwrite_nothing(run, data, tmp_path, capsys, out):
+    (tmp_path / "there.json").write_text("precious")
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    assert evaluated(run, data, "--out", str(tmp_path / out)) == 2
+    assert "a new .json file" in capsys.readouterr().err
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+
+
 def test_results_that_cannot_be_kept_are_printed(run, data, monkeypatch, capsys):
     def refuse(*_, **__):
         raise OSError(errno.EROFS, "Read-only file system", "eval.json")
