@@ -1,15 +1,18 @@
 """Damaged and hostile inputs are sentences: a short form of `benchmarks/fuzz.py`, and what it found."""
 
+import gzip
 import json
 import random
 import struct
 
 import fuzz
+import numpy as np
 import pytest
 from conftest import CHOSEN
 
 import cmcore as cm
 from cmcore.model import load_model
+from cmcore.run.data import load, unpacking
 from cmcore.run.folder import RunFolder
 
 pytestmark = pytest.mark.skipif("torch" not in CHOSEN, reason="the run that is spoilt is torch's")
@@ -82,3 +85,19 @@ def test_a_network_larger_than_its_file_is_refused_before_it_is_made(world, tmp_
     (tmp_path / "model.safetensors").write_bytes(manifest_of(world.run.model, change))
     with pytest.raises(cm.Error, match=f"{setting} 2147483648"):
         load_model(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["npz", "idx"])
+def test_archives_that_unpack_to_too_much_are_refused(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(unpacking, "SPARE", 1000)
+    zeros = np.zeros((100, 64, 64), np.uint8)
+    zeros[0] = 255
+    path = tmp_path / ("a.npz" if kind == "npz" else "a-images.gz")
+    if kind == "npz":
+        np.savez_compressed(path, zeros)
+    else:
+        path.write_bytes(gzip.compress(bytes((0, 0, 8, 3)) + struct.pack(">3I", *zeros.shape) + zeros.tobytes()))
+    with pytest.raises(cm.Error, match="unpacks to"):
+        load(str(path))
+    monkeypatch.setattr(unpacking, "FACTOR", 10_000)
+    assert len(load(str(path)).x) == 100

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.unpacking import check_archive
 
 SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
 LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1")
@@ -50,11 +52,15 @@ def read_npy(path: Path, latents: bool = False) -> Raw:
 
 def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
+        if zipfile.is_zipfile(path):
+            check_archive(path)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
             return dict(loaded)
+    except Error:
+        raise
     # Damaged archives make zipfile, zlib and NumPy raise nearly anything.
     except Exception as error:
         raise Error(
