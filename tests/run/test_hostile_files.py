@@ -4,6 +4,7 @@ import gzip
 import json
 import random
 import struct
+import zipfile
 
 import fuzz
 import numpy as np
@@ -101,3 +102,10 @@ def test_archives_that_unpack_to_too_much_are_refused(tmp_path, kind, monkeypatc
         load(str(path))
     monkeypatch.setattr(unpacking, "FACTOR", 10_000)
     assert len(load(str(path)).x) == 100
+
+
+def test_a_member_that_is_no_array_is_a_sentence(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("x", b"not an array")
+    with pytest.raises(cm.Error, match="is no array"):
+        load(str(tmp_path / "a.npz"))

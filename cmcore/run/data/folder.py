@@ -16,12 +16,13 @@ from cmcore.errors import Error
 from cmcore.run.data import walk
 from cmcore.run.data.convert import Raw, Size, fitted
 from cmcore.run.data.folder_labels import labels as labels_of
+from cmcore.run.data.unpacking import SPARE
 from cmcore.run.pictures import MARK
 
 SIDE = 32
 
 MOST_PIXELS = 90_000_000
-"""A picture of more is refused, for a small file can claim any number; large JPEGs are read at a fraction of their size."""
+"""A picture of more is refused; large JPEGs are read at a fraction of their size."""
 
 _LARGE = 16_000_000
 """Pictures of more pixels are decoded one at a time, so that the threads' memory has a bound."""
@@ -110,8 +111,12 @@ def _decoded(path: Path, size: Size, fit: str, fast_jpegs: bool) -> np.ndarray:
                 # At half, a quarter or an eighth of the size, but at least eight times what is needed.
                 file.draft("RGB", (8 * max(size), 8 * max(size)))
             pixels = file.width * file.height
-            if pixels > MOST_PIXELS:
-                raise ValueError(f"it has {pixels:,} pixels, and at most {MOST_PIXELS:,} are read; make it smaller")
+            # A small file can claim any number; decoding and converting takes some eight bytes for each.
+            most = min(MOST_PIXELS, (10 * path.stat().st_size + SPARE) // 8)
+            if pixels > most:
+                raise ValueError(
+                    f"it has {pixels:,} pixels, and at most {most:,} are read from such a file; make it smaller"
+                )
             with _one_at_a_time if pixels > _LARGE else nullcontext():
                 return np.asarray(fitted(to_rgb(ImageOps.exif_transpose(file)), size, fit))
 

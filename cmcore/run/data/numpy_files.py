@@ -58,7 +58,10 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         if isinstance(loaded, np.ndarray):
             return loaded
         with loaded:
-            return dict(loaded)
+            arrays = dict(loaded)
+        if others := [name for name, member in arrays.items() if not isinstance(member, np.ndarray)]:
+            raise ValueError(f"its member {others[0]!r} is no array")
+        return arrays
     except Error:
         raise
     # Damaged archives make zipfile, zlib and NumPy raise nearly anything.
