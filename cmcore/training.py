@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -45,6 +45,10 @@ class TrainSpec:
     - ``cond`` is what the networks are conditioned on. With ``dropout`` it has the key "dropout", () int32, told by (seed,
       index), which "online" and "target" are given and frozen networks are not: both evaluations of a pair drop the same.
 
+    With ``accumulate`` = K the gradient is the mean of those of K equal parts of the batch, taken one after the other, for
+    which a K-th of the memory is enough; the numbers are the same but for rounding, dropout (each part has a key of its own) and
+    losses that compare the samples of a batch with each other.
+
     ``largest`` is the root mean square beyond which a first batch is warned of: its data are too far from 0 for the method's times.
 
     Averages are updated after the optimiser: ``avg <- decay * avg + (1 - decay) * online``. ``compiled=False`` runs eagerly.
@@ -58,6 +62,7 @@ class TrainSpec:
     dropout: bool = False
     seed: int = 0
     compiled: bool = True
+    accumulate: int = 1
     largest: float = math.inf
 
     def __post_init__(self) -> None:
@@ -67,10 +72,13 @@ class TrainSpec:
             raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam"), got {self.optimizer!r}.')
         check_kind("draws", self.draws, int)
         check_kind("seed", self.seed, int)
+        check_kind("accumulate", self.accumulate, int)
         if self.tau not in _DRAWS:
             raise ValueError(f"Unknown distribution of tau {self.tau!r}; choose one of {', '.join(_DRAWS)}.")
         if self.draws < 1:
             raise ValueError(f"A train step draws at least one tau for each sample, got draws={self.draws}.")
+        if self.accumulate < 1:
+            raise ValueError(f"A batch has at least one part, got accumulate={self.accumulate}.")
 
     @property
     def averages(self) -> tuple[str, ...]:
@@ -81,6 +89,18 @@ class TrainSpec:
         """Return z, of the shape and dtype, and tau, of dtype ``wide``; z comes first."""
         z = stream.normal(shape, dtype)
         return z, _DRAWS[self.tau](stream)((shape[0], *(() if self.draws == 1 else (self.draws,))), wide)
+
+    def parts(
+        self, x0: Array, z: Array, tau: Array, cond: Mapping[str, Array]
+    ) -> Iterator[tuple[Array, Array, Array, dict[str, Array]]]:
+        """Yield ``x0, z, tau, cond`` of each of the batch's ``accumulate`` parts."""
+        if self.accumulate == 1:
+            yield x0, z, tau, dict(cond)
+            return
+        size = x0.shape[0] // self.accumulate
+        for k in range(self.accumulate):
+            own = slice(k * size, (k + 1) * size)
+            yield x0[own], z[own], tau[own], {n: c[k] if n == DROPOUT else c[own] for n, c in cond.items()}
 
     def mean_loss(
         self,
@@ -139,11 +159,15 @@ class Trainer:
             raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
         if not _is_floating(x0):
             raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
+        if x0.shape[0] % self._spec.accumulate:
+            raise ValueError(
+                f"A batch of {x0.shape[0]} cannot be taken in {self._spec.accumulate} equal parts; accumulate must divide it."
+            )
         if not self._looked:
             self._look(x0)
         cond = dict(conditions(cond))
         if self._spec.dropout:
-            cond[DROPOUT] = dropout_key(self._spec.seed, index)
+            cond[DROPOUT] = dropout_key(self._spec.seed, index, self._spec.accumulate)
         return self._step(index, x0, scalars, cond)
 
     def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
@@ -197,10 +221,10 @@ class Trainer:
         return np.array(array) if isinstance(array, np.ndarray) else self._backend.to_numpy(array)
 
 
-def dropout_key(seed: int, index: int) -> np.ndarray:
-    """Return the key of dropout of a step, () int32 of at least 0."""
-    (word,) = np.random.SeedSequence((seed, index, 0xD0)).generate_state(1)
-    return np.array(word >> 1, np.int32)
+def dropout_key(seed: int, index: int, parts: int = 1) -> np.ndarray:
+    """Return the key of dropout of a step, () int32 of at least 0; of several parts of its batch, (parts,)."""
+    keys = (np.random.SeedSequence((seed, index, 0xD0)).generate_state(parts) >> 1).astype(np.int32)
+    return keys if parts > 1 else np.array(keys[0])
 
 
 def _without_dropout(net: Network) -> Network:

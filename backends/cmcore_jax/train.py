@@ -109,17 +109,30 @@ def make_step(
         wide = jnp.promote_types(x0.dtype, jnp.float32).name
         z, tau = spec.draw(stream, x0.shape, x0.dtype.name, wide)
 
-        def mean_loss(online: Parameters) -> jax.Array:
+        def mean_loss(online: Parameters, x0: Any, z: Any, tau: Any, cond: dict[str, Any]) -> jax.Array:
             nets = networks(online, state.get("target", online), frozen)
             return spec.mean_loss(nets, x0, z, tau, scalars, cond)
 
-        mean, gradients = jax.value_and_grad(mean_loss)(state["online"])
+        differentiated = jax.value_and_grad(mean_loss)
+        if spec.accumulate == 1:
+            mean, gradients = differentiated(state["online"], x0, z, tau, cond)
+        else:
+            parts = jax.tree.map(lambda *each: jnp.stack(each), *spec.parts(x0, z, tau, cond))
+            mean, gradients = _means(lambda part: differentiated(state["online"], *part), parts, spec.accumulate)
         updates, memory = rule.update(gradients, state["optimizer"], state["online"])
         online = {n: w - (scalars["lr"] * updates[n]).astype(w.dtype) for n, w in state["online"].items()}
         averaged = {name: _average(state[name], online, scalars[f"{name}_decay"]) for name in spec.averages}
         return {"online": online, "optimizer": memory, **averaged}, mean
 
     return step
+
+
+def _means(f: Callable[[Any], Any], parts: Any, count: int) -> Any:
+    """Return the mean of what f gives for each of the parts, stacked along their first axis, one after the other."""
+    shapes = jax.eval_shape(f, jax.tree.map(lambda p: p[0], parts))
+    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+    sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, f(part)), None), nothing, parts)
+    return jax.tree.map(lambda s: s / count, sums)
 
 
 def _named(tree: Any) -> dict[str, jax.Array]:

@@ -96,8 +96,7 @@ class TrainStep:
         self, mean: Tensor, x0: Tensor, z: Tensor, tau: Tensor, scalars: dict[str, Tensor], cond: dict[str, Tensor]
     ) -> None:
         first, adaptive = scalars.pop("radam_first"), scalars.pop("radam_adaptive")
-        value = self._spec.mean_loss(self._nets, x0, z, tau, scalars, cond)
-        gradients = value.gradient(*self._weights.values())
+        value, gradients = self._differentiate(x0, z, tau, scalars, cond)
         if self._spec.optimizer.clip:
             gradients = optimizers.clipped(gradients, self._spec.optimizer.clip)
         for weight, gradient in zip(self._weights.values(), gradients, strict=True):
@@ -114,6 +113,21 @@ class TrainStep:
         Tensor.realize(mean, *updated)
         for weight in self._weights.values():
             weight.grad = None
+
+    def _differentiate(
+        self, x0: Tensor, z: Tensor, tau: Tensor, scalars: dict[str, Tensor], cond: dict[str, Tensor]
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Return the batch's mean loss and its gradients."""
+        found: list[Tensor] = []
+        for part in self._spec.parts(x0, z, tau, cond):
+            value = self._spec.mean_loss(self._nets, *part[:3], scalars, part[3])
+            each = [value, *value.gradient(*self._weights.values())]
+            found = [sum_ + one for sum_, one in zip(found, each, strict=True)] if found else each
+            if self._spec.accumulate > 1:
+                # One part after the other, so that a part's memory is enough.
+                Tensor.realize(*found)
+        value, *gradients = [total / self._spec.accumulate for total in found] if self._spec.accumulate > 1 else found
+        return value, gradients
 
     def _groups(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state."""

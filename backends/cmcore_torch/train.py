@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -75,7 +75,8 @@ class TrainStep:
         z, tau = self._spec.draw(stream, x0.shape, x0.dtype, torch.promote_types(x0.dtype, torch.float32))
         # One transfer for all of them; as tensors, their values are no reason to compile again.
         values = torch.tensor(list(scalars.values()), dtype=x0.dtype).to(self._device, non_blocking=True)
-        value = self._differentiate(x0, z, tau, dict(zip(scalars, values.unbind(), strict=True)), cond)
+        named = dict(zip(scalars, values.unbind(), strict=True))
+        value = self._differentiate(list(self._spec.parts(x0, z, tau, cond)), named)
 
         if self._spec.optimizer.clip:
             nn.utils.clip_grad_norm_(self._parameters, self._spec.optimizer.clip)
@@ -122,12 +123,17 @@ class TrainStep:
         self._optimizer.load_state_dict({"state": copies, "param_groups": groups})
 
     def _with_gradients(self, mean_loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
-        def differentiate(*batch: Any) -> torch.Tensor:
+        share = 1 / self._spec.accumulate
+
+        def differentiate(parts: Sequence[tuple[Any, ...]], scalars: dict[str, torch.Tensor]) -> torch.Tensor:
             for p in self._parameters:
                 p.grad = None
-            value = mean_loss(*batch)
-            value.backward()
-            return value.detach()
+            mean: Any = 0.0
+            for x0, z, tau, cond in parts:
+                value = share * mean_loss(x0, z, tau, scalars, cond)
+                value.backward()
+                mean = mean + value.detach()
+            return mean
 
         return differentiate
 

@@ -225,8 +225,13 @@ class Recipe(ABC):
         w = net.log_weight(*self.time_inputs(times))
         return namespace(w).exp(w) * value - w
 
-    def train_spec(self, *, seed: int = 0, compiled: bool = True, dropout: bool = False) -> TrainSpec:
-        """Return what `cmcore.Trainer` minimises by this method; ``dropout`` where the network has any."""
+    def train_spec(
+        self, *, seed: int = 0, compiled: bool = True, dropout: bool = False, accumulate: int = 1
+    ) -> TrainSpec:
+        """Return what `cmcore.Trainer` minimises by this method; ``dropout`` where the network has any.
+
+        ``accumulate`` is the number of parts in which a batch is taken, see `cmcore.TrainSpec`.
+        """
         return TrainSpec(
             self.loss,
             self.optimizer,
@@ -236,6 +241,7 @@ class Recipe(ABC):
             dropout,
             seed=seed,
             compiled=compiled,
+            accumulate=accumulate,
             largest=self.t_max / WELL_BELOW,
         )
 

@@ -71,6 +71,10 @@ def _mend_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+_THRIFT = "--batch, --width, --blocks or --size, or take the batch in parts with --accumulate"
+"""How a training run is made to need less memory."""
+
+
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage before it."""
 
@@ -125,9 +129,7 @@ def _add_demo(sub: Any) -> None:
 
 
 def _add_train(sub: Any) -> None:
-    parser = _add(
-        sub, "train", commands.train, "train a model and write a run folder", "--batch, --width, --blocks or --size"
-    )
+    parser = _add(sub, "train", commands.train, "train a model and write a run folder", _THRIFT)
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(
@@ -144,6 +146,9 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--init", type=_place, help="a run with the same network whose weights to start from")
     parser.add_argument("--seed", type=int, help="of everything that is random (0)")
     parser.add_argument("--batch", type=int, help="samples in a step (256)")
+    parser.add_argument(
+        "--accumulate", type=int, metavar="K", help="take a batch in K parts, with a K-th of the memory (1)"
+    )
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
     parser.add_argument(
         "--network", help=f"{either(networks.names())}; by default conv for images of at least 16 pixels a side"

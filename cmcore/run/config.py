@@ -17,7 +17,7 @@ class Config:
     ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`. ``data`` is a source for
     `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
     ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
-    brings each column of points to the same scale; ``teacher`` and ``init`` are run folders or model files. Numbers out of
+    brings each column of points to the same scale; ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
 
@@ -28,6 +28,7 @@ class Config:
     device: str | None = None
     steps: int = 10_000
     batch: int = 256
+    accumulate: int = 1
     seed: int = 0
     network: str | None = None
     width: int | None = None
@@ -51,10 +52,22 @@ class Config:
     def __post_init__(self) -> None:
         if self.size is not None and not isinstance(self.size, int):
             object.__setattr__(self, "size", tuple(self.size))
-        for name in ("steps", "batch", "width", "blocks", "size", "channels", "save_every", "sample_every"):
+        for name in (
+            "steps",
+            "batch",
+            "accumulate",
+            "width",
+            "blocks",
+            "size",
+            "channels",
+            "save_every",
+            "sample_every",
+        ):
             value = getattr(self, name)
             if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
+        if self.batch % self.accumulate:
+            raise ValueError(f"--accumulate {self.accumulate} must divide --batch {self.batch} into equal parts.")
         if self.range is not None:
             object.__setattr__(self, "range", _checked_range(self.range))
         if not 0 < self.save_minutes:

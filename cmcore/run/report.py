@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO
 
-SIGN = 10.0
+SIGN = 9.0
 """Seconds after which something is said, where nothing else was."""
 
 Counted = Callable[[int, int], None]

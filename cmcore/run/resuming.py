@@ -24,13 +24,14 @@ FREE = (
     "teacher",
     "device",
     "compiled",
+    "accumulate",
     "save_every",
     "save_minutes",
     "sample_every",
 )
 """The settings that may change: what the data and the teacher are is checked, where and how they were read does not matter."""
 
-ROUNDING = ("device", "compiled")
+ROUNDING = ("device", "compiled", "accumulate")
 """Those that may change the last bits."""
 
 

@@ -259,7 +259,12 @@ class _Run:
         recipe, build = self._plan.recipe, self._backend.network
         teacher = self._teacher
         architecture, config = self._plan.architecture, self._config
-        spec = recipe.train_spec(seed=config.seed, compiled=bool(config.compiled), dropout=architecture.drops)
+        spec = recipe.train_spec(
+            seed=config.seed,
+            compiled=bool(config.compiled),
+            dropout=architecture.drops,
+            accumulate=config.accumulate,
+        )
         frozen = {"teacher": build(teacher.architecture, teacher.weights)} if teacher else None
         self._trainer = Trainer(self._backend, build(architecture, weights, seed=config.seed), spec, frozen)
 

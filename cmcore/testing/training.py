@@ -226,6 +226,44 @@ def check_trainer_dropout(backend: Backend, dtype: str = "float32") -> None:
 
 
 @if_trainable
+def check_trainer_parts(backend: Backend, dtype: str = "float32") -> None:
+    """A batch in parts of its own size gives the loss and the weights of the whole; each part has its own key of dropout."""
+    x0, _, _ = network_input(MLP)
+    weight = backend.asarray(np.arange(1.0, len(x0) + 1), dtype)
+
+    def ended(accumulate: int) -> tuple[list[float], dict[str, np.ndarray]]:
+        def loss(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+            sizes = {int(a.shape[0]) for a in (x0, z, tau, cond["weight"])}
+            require(
+                sizes == {4 // accumulate}, f"With accumulate={accumulate} a part of 4 samples has {sizes} of them."
+            )
+            xp = namespace(x0)
+            return cond["weight"] * xp.mean((nets["online"](x0 + 0.5 * z, tau) - z) ** 2, axis=1)
+
+        # RAdam's first steps are linear in the gradient: rounding is not blown up where it is near 0.
+        spec = TrainSpec(loss, Optimizer("radam"), accumulate=accumulate, compiled=_compiled(dtype))
+        trainer = Trainer(backend, backend.network(MLP, random_weights(MLP), dtype=dtype), spec)
+        cond = {"weight": weight}
+        return [_step(backend, trainer, i, dtype, cond, lr=1e-2) for i in range(3)], trainer.weights("online")
+
+    (losses, weights), (in_parts, reached) = ended(1), ended(2)
+    require(np.allclose(in_parts, losses, rtol=1e-5, atol=0), f"The loss is {losses}, and in two parts {in_parts}.")
+    off = max(float(np.abs(w - reached[n]).max()) for n, w in weights.items())
+    require(off < 1e-6, f"In two parts the weights differ by {off}.")
+
+    def key(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
+        require(tuple(cond[DROPOUT].shape) == (), "A part has more than one key of dropout.")
+        return tau * 0.0 + namespace(tau).astype(cond[DROPOUT], tau.dtype) + 0.0 * _error(nets, x0, z, tau, s, {})
+
+    net = backend.network(DROPPING, random_weights(DROPPING), dtype=dtype)
+    trainer = Trainer(backend, net, TrainSpec(key, accumulate=2, dropout=True, compiled=False))
+    seen, keys = _step(backend, trainer, 3, dtype, lr=0.0), dropout_key(0, 3, 2)
+    require(math.isclose(seen, float(keys.mean()), rel_tol=1e-6), "The parts' keys of dropout are not the step's own.")
+    thirds = Trainer(backend, net, TrainSpec(_error, accumulate=3, compiled=False))
+    refuses(ValueError, lambda: _step(backend, thirds, 0, dtype, lr=0.0), "A batch of 4 in 3 parts")
+
+
+@if_trainable
 def check_trainer_loss_shape(backend: Backend, dtype: str = "float32") -> None:
     """A loss that is not one number per sample is a `ValueError`."""
     trainer = _trainer(backend, lambda nets, x0, *rest: (nets["online"](x0, rest[1]) - x0) ** 2, dtype)
