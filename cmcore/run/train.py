@@ -280,8 +280,9 @@ class _Run:
         try:
             with heard(progress.note) as asked:
                 if done < config.steps:
-                    self._first_step(done)
+                    self._watched_step(done, "Taking the first step")
                     done += 1
+                compiling = done if config.compiled else None
                 progress.begin(done, config.steps, config.batch)
                 progress.advance(done)
                 while True:
@@ -309,20 +310,25 @@ class _Run:
                     if stop is not None:
                         self._say_how_to_go_on(done)
                         raise Stopped(stop)
-                    self._step(done)
+                    if done == compiling:
+                        self._watched_step(done, "Compiling the train step, which can take a minute or two", quiet=True)
+                    else:
+                        self._step(done)
                     done += 1
                     progress.advance(done)
         finally:
             progress.end()
         return self._model(done)
 
-    def _first_step(self, index: int) -> None:
-        """Take it and wait for it: what compiles does so now, or at least records the program."""
-        compiling = "Compiling the train step, which can take a minute or two"
-        what = compiling if self._config.compiled else "Taking the first step"
-        with self._progress.phase(what):
+    def _watched_step(self, index: int, what: str, quiet: bool = False) -> None:
+        """Take a step that may take long and wait for it: what compiles does so in the first two."""
+        start = time.monotonic()
+        with self._progress.phase(what, quiet):
             self._step(index)
             self._collect(index + 1)
+        if not quiet:
+            seconds = time.monotonic() - start
+            self._progress.note(f"Step {index + 1:,} took {seconds:.1f} s; its loss is {self._losses[-1]:.4g}.")
 
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
