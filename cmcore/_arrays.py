@@ -56,12 +56,31 @@ def check_output(out: Array, x: Array, name: str = "The network") -> Array:
     return out
 
 
+def is_number(t: object) -> bool:
+    """Tell whether a time is a number, which can be looked at; an array may be traced."""
+    return isinstance(t, (int, float, np.floating, np.integer)) and not isinstance(t, bool)
+
+
+def check_above_zero(t: Time, x: Array, what: str) -> None:
+    """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
+    xp = check_state(x)
+    if is_number(t) and 0 <= t < (least := float(xp.finfo(x.dtype).smallest_normal)):
+        raise ValueError(
+            f"{what} is not defined at time 0; t must be above 0, in {x.dtype} at least {least:.2g}, got t = {t}."
+        )
+
+
 def as_times(t: Time, x: Array, name: str = "t") -> Array:
-    """Return a time as an array (B,) of x's dtype and device; negative or NaN numbers and other shapes are errors."""
+    """Return a time as an array (B,) of x's dtype and device; negative or NaN numbers and other shapes are errors.
+
+    So is a number whose square x's dtype cannot hold.
+    """
     xp = namespace(x)
-    if isinstance(t, (int, float, np.floating, np.integer)):
+    if is_number(t):
         if not (t >= 0 and math.isfinite(t)):
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
+        if t > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
+            raise ValueError(f"{name} must be at most {most:.2g}, whose square {x.dtype} can hold, got {t}.")
         return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
     check_real(t, name)
     namespace(t, x)

@@ -120,7 +120,7 @@ class Prediction:
 
     with ``c_noise = time_scale t``; these are the conversions of `cmcore.paths.Path`. DDPM's noise predictors are on
     `cmcore.paths.VP`, with a ``time_scale`` of 999 or 1000 where they count steps; flow matching's velocity predictors
-    on `cmcore.paths.Linear`, where t = 1 is noise. a(t) must not be 0 for noise, nor t for a velocity on VP.
+    on `cmcore.paths.Linear`, where t = 1 is noise. a(t) must not be 0 for noise.
     """
 
     path: Path
@@ -140,8 +140,7 @@ class Prediction:
         if self.quantity == "noise":
             c_skip, c_out = 1.0 / a, -b / a
         elif self.quantity == "velocity":
-            da, db = self.path.da(t), self.path.db(t)
-            c_skip, c_out = -db / (da * b - db * a), b / (da * b - db * a)
+            c_skip, c_out = self.path.from_velocity(t)
         else:
             c_skip, c_out = 0.0 * one, one
         return Scalings(c_skip, c_out, one, self.time_scale * t)
