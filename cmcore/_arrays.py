@@ -64,7 +64,8 @@ def is_number(t: object) -> bool:
 def check_above_zero(t: Time, x: Array, what: str) -> None:
     """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
     xp = check_state(x)
-    if is_number(t) and 0 <= t < (least := float(xp.finfo(x.dtype).smallest_normal)):
+    # As Python's number, since NumPy compares a float32 in float32.
+    if is_number(t) and 0 <= float(t) < (least := float(xp.finfo(x.dtype).smallest_normal)):
         raise ValueError(
             f"{what} is not defined at time 0; t must be above 0, in {x.dtype} at least {least:.2g}, got t = {t}."
         )
@@ -79,7 +80,7 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
     if is_number(t):
         if not (t >= 0 and math.isfinite(t)):
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
-        if t > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
+        if float(t) > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
             raise ValueError(f"{name} must be at most {most:.2g}, whose square {x.dtype} can hold, got {t}.")
         return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
     check_real(t, name)

@@ -32,6 +32,8 @@ Denoiser = Callable[..., Array]
 
 
 _QUARTER_TURN = math.pi / 2
+_ROUNDING = 1 + 1e-6
+"""By how much the end of a path may be passed, as float32's nearest number to pi / 2 does."""
 _NOTHING = 1e-15
 """An a(t) below this is the rounding error of 0."""
 _NUMBERS = SimpleNamespace(
@@ -46,6 +48,12 @@ _NUMBERS = SimpleNamespace(
 def functions(t: Array | float) -> Any:
     """Return the namespace of an array, or for a Python number what a path needs of one: compilers see a constant there."""
     return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
+
+
+def check_end(t: Time, end: float, of: object, what: str = "") -> None:
+    """Raise `ValueError` if a time, given as a number, is beyond the end of a path, or of what is defined on one."""
+    if is_number(t) and not float(t) <= end * _ROUNDING:
+        raise ValueError(f"Times of {type(of).__name__} are at most {end}, got {t}{what}.")
 
 
 class Path(ABC):
@@ -93,7 +101,7 @@ class Path(ABC):
         self.check(t)
         if is_number(s) and is_number(t) and not 0 <= s <= t:
             raise ValueError(f"A path leads from a time s of at least 0 to a time t of at least s, got s = {s} and t = {t}.")
-        self._check_data_left(s)
+        self.check_data_left(s)
         c = self.a(t) / self.a(s)
         before, after = c * self.b(s), self.b(t)
         # By the factors of the difference of squares, which lose no digits and do not overflow.
@@ -101,8 +109,7 @@ class Path(ABC):
 
     def check(self, t: Time, what: str = "") -> None:
         """Raise `ValueError` if a time, given as a number, is beyond the path's end."""
-        if is_number(t) and not t <= self.end:
-            raise ValueError(f"Times on the path {type(self).__name__} are at most {self.end}, got {t}{what}.")
+        check_end(t, self.end, self, what)
 
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
@@ -135,13 +142,13 @@ class Path(ABC):
 
     def denoiser_from_noise(self, x: Array, t: Time, noise: Array) -> Array:
         """Return the denoiser's value from ``E[z | x_t = x]``."""
-        self._check_data_left(t)
+        self.check_data_left(t)
         a, b = self._coefficients(x, t, noise)
         return (x - b * noise) / a
 
     def denoiser_from_score(self, x: Array, t: Time, score: Array) -> Array:
         """Return the denoiser's value from the score (Tweedie's formula; for `VE`: ``D = x + t^2 score``)."""
-        self._check_data_left(t)
+        self.check_data_left(t)
         a, b = self._coefficients(x, t, score)
         std = b * self.noise_std
         return (x + std * (std * score)) / a
@@ -159,13 +166,12 @@ class Path(ABC):
         a, b, da, db = self.a(t), self.b(t), self.da(t), self.db(t)
         return -db / (da * b - db * a), b / (da * b - db * a)
 
-    def _check_data_left(self, t: Time) -> None:
+    def check_data_left(self, t: Time) -> None:
         """Raise `ValueError` where, at a time given as a number, x holds nothing of the data."""
         self.check(t)
-        if is_number(t) and abs(self.a(t)) < _NOTHING:
+        if is_number(t) and t >= 0 and abs(self.a(float(t))) < _NOTHING:
             raise ValueError(
-                f"Nothing of the data is left on the path {type(self).__name__} at t = {t}, where a(t) = {self.a(t)}: "
-                f"give a time below {self.end}."
+                f"Nothing of the data is left at the end of the path {type(self).__name__}: t must be below {self.end}, got {t}."
             )
 
     def _coefficients(self, x: Array, t: Time, other: Array) -> tuple[Array, Array]:
@@ -367,6 +373,7 @@ def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Arr
     Both have the same noise-to-signal ratio, and the same share of it: ``x / a(t)`` is the same. a(t) must not be 0.
     """
     check_state(x)
+    source.check_data_left(t)
     t = as_times(t, x)
     time = target.time(source.sigma(t))
     return per_sample(target.a(time) / source.a(t), x) * x, time

@@ -92,7 +92,7 @@ def _ends(t: Time, r: Time, x: Array) -> tuple[Array, Array]:
 def _geometric_mean(t: Array, r: Array) -> Array:
     """Sqrt(t r), but t where r is 0: a second evaluation there repeats the first, which leaves Euler's step."""
     xp = namespace(t)
-    return xp.where(r > 0, xp.sqrt(t * xp.where(r > 0, r, t)), t)
+    return xp.where(r > 0, xp.sqrt(t) * xp.sqrt(xp.where(r > 0, r, t)), t)
 
 
 def _is_zero(t: Time) -> bool:
