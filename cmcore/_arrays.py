@@ -76,7 +76,7 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
 
     So is a number whose square x's dtype cannot hold.
     """
-    xp = namespace(x)
+    xp = check_state(x)
     if is_number(t):
         if not (t >= 0 and math.isfinite(t)):
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")

@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore._arrays import Time, as_own_times, as_times, check_above_zero, check_output, check_state, conditions, per_sample
+from cmcore._arrays import (
+    Time,
+    as_own_times,
+    as_times,
+    check_above_zero,
+    check_output,
+    check_state,
+    conditions,
+    per_sample,
+)
 from cmcore.backend import Array, Network, jvp, namespace
 from cmcore.grids import TimePair, check_pair
 from cmcore.parametrization import EDM, ConsistencyFunction

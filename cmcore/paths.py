@@ -99,8 +99,10 @@ class Path(ABC):
         no such times are a `ValueError`.
         """
         self.check(t)
-        if is_number(s) and is_number(t) and not 0 <= s <= t:
-            raise ValueError(f"A path leads from a time s of at least 0 to a time t of at least s, got s = {s} and t = {t}.")
+        if is_number(s) and is_number(t) and not 0 <= s <= t < math.inf:
+            raise ValueError(
+                f"A path leads from a time s of at least 0 to a finite time t of at least s, got s = {s} and t = {t}."
+            )
         self.check_data_left(s)
         c = self.a(t) / self.a(s)
         before, after = c * self.b(s), self.b(t)
@@ -208,6 +210,7 @@ class VE(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return sigma."""
+        _check_ratio(sigma)
         return sigma
 
     def diffusion(self, t: Array) -> Array:
@@ -237,6 +240,7 @@ class TrigFlow(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``arctan(sigma / sigma_data)``."""
+        _check_ratio(sigma)
         return functions(sigma).atan(sigma / self.sigma_data)
 
     def a(self, t: Array) -> Array:
@@ -264,6 +268,7 @@ class Linear(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``sigma / (1 + sigma)``."""
+        _check_ratio(sigma)
         return sigma / (1.0 + sigma)
 
     def a(self, t: Array) -> Array:
@@ -303,8 +308,10 @@ class VP(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return the t whose ``-2 ln a(t)`` is ``ln(1 + sigma^2)``."""
+        _check_ratio(sigma)
         xp = functions(sigma)
-        log = xp.log1p(sigma * sigma)
+        # Where the square of a number is infinite, its logarithm is not.
+        log = 2.0 * math.log(sigma) if is_number(sigma) and sigma > 1e100 else xp.log1p(sigma * sigma)
         return 2.0 * log / (self.beta_min + xp.sqrt(self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * log))
 
     def a(self, t: Array) -> Array:
@@ -322,9 +329,8 @@ class VP(Path):
 
     def db(self, t: Array) -> Array:
         """Return ``-a a' / b``, infinite at t = 0."""
-        if is_number(t) and t == 0:
-            return math.inf
-        return -self.a(t) * self.da(t) / self.b(t)
+        b = self.b(t)
+        return math.inf if is_number(b) and b == 0 else -self.a(t) * self.da(t) / b
 
     def from_velocity(self, t: Array) -> tuple[Array, Array]:
         """Return ``a`` and ``b^2 / a'``, which at t = 0, where b' is infinite, are 1 and 0."""
@@ -342,6 +348,7 @@ class Cosine(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``2 arctan(sigma) / pi``."""
+        _check_ratio(sigma)
         return functions(sigma).atan(sigma) / _QUARTER_TURN
 
     def a(self, t: Array) -> Array:
@@ -359,6 +366,11 @@ class Cosine(Path):
     def db(self, t: Array) -> Array:
         """Return ``pi / 2 cos(pi t / 2)``."""
         return _QUARTER_TURN * self.a(t)
+
+
+def _check_ratio(sigma: Array | float) -> None:
+    if is_number(sigma) and not 0 <= sigma < math.inf:
+        raise ValueError(f"A noise-to-signal ratio sigma must be finite and at least 0, got {sigma}.")
 
 
 def check_path(path: Path) -> None:
