@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -56,7 +56,7 @@ def check_output(out: Array, x: Array, name: str = "The network") -> Array:
     return out
 
 
-def is_number(t: object) -> bool:
+def is_number(t: object) -> TypeGuard[float]:
     """Tell whether a time is a number, which can be looked at; an array may be traced."""
     return isinstance(t, (int, float, np.floating, np.integer)) and not isinstance(t, bool)
 

@@ -174,7 +174,7 @@ class ConsistencyFunction:
     def __call__(self, x: Array, t: Time, **cond: Any) -> Array:
         """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
         check_state(x)
-        check_end(t, getattr(self.parametrization, "end", math.inf), self.parametrization)
+        check_end(t, getattr(self.parametrization, "end", math.inf), f"of {type(self.parametrization).__name__}")
         c = self.parametrization.scalings(as_times(t, x))
         out = check_output(self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond), x)
         return per_sample(c.c_skip, x) * x + per_sample(c.c_out, x) * out

@@ -50,10 +50,10 @@ def functions(t: Array | float) -> Any:
     return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
 
 
-def check_end(t: Time, end: float, of: object, what: str = "") -> None:
+def check_end(t: Time, end: float, of: str, what: str = "") -> None:
     """Raise `ValueError` if a time, given as a number, is beyond the end of a path, or of what is defined on one."""
     if is_number(t) and not float(t) <= end * _ROUNDING:
-        raise ValueError(f"Times of {type(of).__name__} are at most {end}, got {t}{what}.")
+        raise ValueError(f"Times {of} are at most {end}, got {t}{what}.")
 
 
 class Path(ABC):
@@ -111,7 +111,7 @@ class Path(ABC):
 
     def check(self, t: Time, what: str = "") -> None:
         """Raise `ValueError` if a time, given as a number, is beyond the path's end."""
-        check_end(t, self.end, self, what)
+        check_end(t, self.end, f"on the path {type(self).__name__}", what)
 
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
