@@ -83,15 +83,16 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
         if float(t) > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
             raise ValueError(f"{name} must be at most {most:.2g}, whose square {x.dtype} can hold, got {t}.")
         return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
-    check_real(t, name)
-    namespace(t, x)
-    if t.dtype != x.dtype:
-        raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}.")
-    if tuple(t.shape) not in ((), tuple(x.shape[:1])):
+    times: Any = t
+    check_real(times, name)
+    namespace(times, x)
+    if times.dtype != x.dtype:
+        raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {times.dtype}.")
+    if tuple(times.shape) not in ((), tuple(x.shape[:1])):
         raise ValueError(
-            f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(t.shape)}."
+            f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(times.shape)}."
         )
-    return xp.broadcast_to(t, x.shape[:1])
+    return xp.broadcast_to(times, x.shape[:1])
 
 
 def as_own_times(t: Time, x: Array, name: str = "t") -> Array:

@@ -121,14 +121,6 @@ def answer(call):
         return None
 
 
-def backends():
-    return [name for name in CHOSEN]
-
-
-def placed(backend, host, dtype):
-    return backend.asarray(np.asarray(host, dtype), dtype)
-
-
 def near(got, exact, dtype, name):
     """Assert a result to be NumPy's in float64 wherever that is in the dtype's room, and a number wherever that is one."""
     high, tolerance = ROOM[dtype]
