@@ -61,7 +61,7 @@ class DiT(Architecture):
     dropout: Annotated[float, "rate of dropout on what attention and perceptron add"] = 0.0
     features: Annotated[int, "cosines and sines by which a time enters"] = 256
     max_frequency: Annotated[float, "highest frequency of the times' features"] = 16.0
-    max_period: Annotated[float, "the highest frequency as a multiple of the one below the lowest"] = 16.0
+    max_period: Annotated[float, "ratio of the highest frequency to the one that would follow the lowest"] = 16.0
     two_times: bool = False
     log_weight: bool = False
 
