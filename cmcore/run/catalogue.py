@@ -45,9 +45,7 @@ def one(name: str) -> list[str]:
         ]
         for s in settings_of(network).values()
     ]
-    decided = [
-        f"{setting} {how}" for setting, how in DECIDED.items() if hasattr(network, setting) or setting == "shape"
-    ]
+    decided = ", ".join(f"{setting} by {what}" for setting, what in DECIDED.items())
     return [
         f"{name}, a network of the kind {network.kind}" + (f": {first}." if first else "."),
         missing
