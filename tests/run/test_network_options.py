@@ -78,8 +78,8 @@ def test_a_run_keeps_what_was_typed_and_what_it_amounts_to(whole):
     assert plan.architecture == PRESETS["dit-tiny"]((1, 4, 4), width=8, heads=2, blocks=1, features=4)
 
 
-@trains
-def test_a_preset_trains_resumes_and_samples(whole, images, tmp_path, monkeypatch):
+def broken_off(monkeypatch, images, out, *options):
+    """A run that Ctrl-C ends in its fourth step; the steps that were begun, and will be."""
     step, calls = cm.Trainer.step, []
 
     def interrupted(self, index, *args):
@@ -89,9 +89,15 @@ def test_a_preset_trains_resumes_and_samples(whole, images, tmp_path, monkeypatc
         return step(self, index, *args)
 
     monkeypatch.setattr(cm.Trainer, "step", interrupted)
-    broken = tmp_path / "broken"
     with pytest.raises(KeyboardInterrupt):
-        train(images, broken, "--network", "dit-tiny", *TINY)
+        train(images, out, *options)
+    return calls
+
+
+@trains
+def test_a_preset_trains_resumes_and_samples(whole, images, tmp_path, monkeypatch):
+    broken = tmp_path / "broken"
+    calls = broken_off(monkeypatch, images, broken, "--network", "dit-tiny", *TINY)
     assert cli.main(["train", "--out", str(broken), "--resume", *TINY]) == 0
     assert calls == [0, 1, 2, 3, 2, 3, 4, 5]
     one, two = load_model(whole), load_model(broken)
@@ -114,16 +120,15 @@ def test_another_setting_is_another_run(whole, images, tmp_path, capsys):
 
 
 @trains
-def test_a_run_from_before_there_were_settings_goes_on(images, tmp_path):
+def test_a_run_from_before_there_were_settings_goes_on(images, tmp_path, monkeypatch):
     out = tmp_path / "old"
-    assert train(images, out, "--network", "mlp", "--width", "8", "--blocks", "1") == 0
-    before = load_model(out)
+    calls = broken_off(monkeypatch, images, out, "--network", "mlp", "--width", "8", "--blocks", "1")
     stored = json.loads(RunFolder(out).config.read_text())
     assert stored["settings"].pop("network_settings") == {}
     RunFolder(out).config.write_text(json.dumps(stored))
-    assert RunFolder(out).read()[0].width == 8
     assert cli.main(["train", "--out", str(out), "--resume"]) == 0
-    assert load_model(out).architecture == before.architecture
+    assert calls == [0, 1, 2, 3, 2, 3, 4, 5]
+    assert load_model(out).architecture == cm.networks.ResidualMLP((1, 4, 4), width=8, blocks=1)
 
 
 DIT = ["--network", "dit-tiny"]
