@@ -173,7 +173,9 @@ class TimeEmbedder(Part):
     """A perceptron on the features of a time; its result is 0 at first where ``zero`` is True."""
 
     def __init__(self, frequencies: tuple[float, ...], width: int, zero: bool = False) -> None:
-        first, second = Linear(2 * len(frequencies), width), Linear(width, width, gain=0.0 if zero else 1.0)
+        features = 2 * len(frequencies)
+        first = Linear(features, width, gain=0.02 * math.sqrt(features))
+        second = Linear(width, width, gain=0.0 if zero else 0.02 * math.sqrt(width))
         self.phi, self.mlp = Fourier(frequencies), [first, SiLU(), second]
 
     def __call__(self, c: Array) -> Array:
