@@ -37,7 +37,7 @@ def test_entry_points_are_architectures_of_their_kind(theirs):
     for name in ("function", "part", "other"):
         with pytest.raises(TypeError, match=rf"must be a class derived from .*Architecture whose kind is '{name}'"):
             cm.networks.get(name)
-    with pytest.raises(ValueError, match="Unknown network 'vit'; the known ones are mlp, conv, function, other"):
+    with pytest.raises(ValueError, match="Unknown network 'vit'; the known ones are mlp, conv, dit, function, other"):
         cm.networks.get("vit")
 
 
