@@ -68,7 +68,11 @@ def _row(name: str) -> list[str]:
         return [name, network.kind, "-", "-", "-", sentence(unfit)]
     classes = f", {made.classes:,} classes" if made.classes else ""
     data = f"{' x '.join(map(str, made.shape))}{classes}"
-    return [name, network.kind, data, f"{parameters(made):,}", f"{multiply_adds(made):,}", ""]
+    return [name, network.kind, data, _count(parameters(made)), _count(multiply_adds(made)), ""]
+
+
+def _count(n: int) -> str:
+    return f"{n:,}" if n else "-"
 
 
 def _made(name: str, network: type[Architecture]) -> Architecture:
