@@ -7,7 +7,9 @@ in one framework load in every other.
 
 from cmcore.networks import generic
 from cmcore.networks.architecture import Architecture, check_weights, grown
+from cmcore.networks.dit import DiT
 from cmcore.networks.layers import (
+    GELU,
     Attention,
     Conv,
     Dropout,
@@ -19,19 +21,25 @@ from cmcore.networks.layers import (
     Layout,
     Linear,
     LogWeight,
+    PatchEmbedding,
     Resample,
     SiLU,
+    SineCosine,
     Weight,
 )
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.part import Part, leaves, methods, picklable, realised
+from cmcore.networks.presets import PRESETS, Preset
 from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
 
 __all__ = [
+    "GELU",
+    "PRESETS",
     "Architecture",
     "Attention",
     "Conv",
+    "DiT",
     "Dropout",
     "Embedding",
     "Fourier",
@@ -42,10 +50,13 @@ __all__ = [
     "Linear",
     "LogWeight",
     "Part",
+    "PatchEmbedding",
+    "Preset",
     "Resample",
     "ResidualConv",
     "ResidualMLP",
     "SiLU",
+    "SineCosine",
     "Weight",
     "check_weights",
     "from_config",

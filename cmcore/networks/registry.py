@@ -10,10 +10,11 @@ from typing import Any
 
 from cmcore._entry_points import loaded
 from cmcore.networks.architecture import Architecture
+from cmcore.networks.dit import DiT
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.residual import ResidualConv
 
-_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv)}
+_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv, DiT)}
 
 
 def names() -> tuple[str, ...]:

@@ -12,13 +12,15 @@ from conftest import CHOSEN
 from networks.own import EveryLayer, Patches
 
 import cmcore as cm
-from cmcore.networks import ResidualConv, ResidualMLP
+from cmcore.networks import DiT, ResidualConv, ResidualMLP
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 OPTIONS = {"classes": 3, "two_times": True, "log_weight": True}
 NETWORKS = {
     "mlp": ResidualMLP((3, 2), width=8, blocks=1, features=6, **OPTIONS),
     "conv": ResidualConv((2, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=4, **OPTIONS),
+    "dit": DiT((2, 2, 4), width=6, blocks=1, heads=3, features=4, dropout=0.25, learned_positions=True, **OPTIONS),
+    "dit-plain": DiT((1, 4, 6), width=8, blocks=1, heads=2, mlp_ratio=1.5, features=4, qkv_bias=False),
     "example": Patches((1, 4, 4), width=8, blocks=1, heads=2, dropout=0.25),
     "every-layer": EveryLayer(),
 }
@@ -52,7 +54,7 @@ def given(kind, dtype):
 
 
 def has_log_weight(kind):
-    return kind != "example"
+    return kind not in ("dit-plain", "example")
 
 
 def numbers(kind, net, moving, cond):
@@ -123,13 +125,13 @@ def differences(name, kind, dtype):
     return result
 
 
-# tinygrad compiles long: of it there is one network of every layer, and one of somebody else's.
+# tinygrad compiles long: of it there is one network of every layer, one of somebody else's, and a transformer.
 CASES = [
     (name, kind, dtype)
     for name in CHOSEN
     for kind in NETWORKS
     for dtype in TOLERANCE
-    if name != "tinygrad" or (dtype == "float64" and kind in ("example", "every-layer"))
+    if name != "tinygrad" or (dtype == "float64" and kind in ("dit-plain", "example", "every-layer"))
 ]
 
 
