@@ -57,7 +57,7 @@ class UNet(Architecture):
       before each second pixel is taken, or after each is doubled; "conv-end", the same with the zeros beyond the lower
       and right edge alone. ``skip_conv`` has these blocks' skips go through a 1 x 1 convolution always, not only where the
       number of channels changes.
-    - Norms are of at most ``groups`` groups of at least ``group_channels`` channels, with ``eps``.
+    - Norms are of as many groups as divide the channels, at most ``groups`` of at least ``group_channels`` channels, with ``eps``.
     - ``times`` are the features phi of c_noise, cosines first or, with ``sine_first``, sines: "sinusoidal", at the frequencies
       10^(-4 i / n) for i < n; "sinusoidal-end", at 10^(-4 i / (n - 1)); "fourier", at 2 pi times ``fourier``, if that
       is empty at normal ones of standard deviation ``fourier_std``; "ladder", from 1 to 16, as `cmcore.networks.ResidualConv`.
@@ -138,10 +138,6 @@ class UNet(Architecture):
 
     def _check_channels(self) -> None:
         for channels in self.channels:
-            if channels % norm_groups(self, channels):
-                raise ValueError(
-                    f"{channels} channels cannot be divided into {norm_groups(self, channels)} groups; choose another width."
-                )
             if self.head_channels and channels % min(self.head_channels, channels):
                 raise ValueError(f"{channels} channels cannot be divided into heads of {self.head_channels}.")
         if self.width * self.features % 2:
@@ -174,8 +170,9 @@ _CHOICES = {
 
 
 def norm_groups(settings: UNet, channels: int) -> int:
-    """Return the number of groups of a norm of so many channels."""
-    return min(settings.groups, max(1, channels // settings.group_channels))
+    """Return the number of groups of a norm of so many channels: the largest that divides them."""
+    most = min(settings.groups, max(1, channels // settings.group_channels))
+    return next(n for n in range(most, 0, -1) if channels % n == 0)
 
 
 def time_frequencies(settings: UNet) -> tuple[float, ...]:
@@ -196,7 +193,7 @@ class Levelled(Conditioned):
     def __init__(self, settings: UNet) -> None:
         s, width = settings, 4 * settings.width
         self.shape, self.classes, self.two_times = s.shape, s.classes, s.two_times
-        self.sine_first, self.label_early, self.augmented = s.sine_first, s.label_early, s.augment
+        self.sine_first, self.augmented = s.sine_first, s.augment
         features, w = s.width * s.features, time_frequencies(s)
         self.phi, self.silu = Fourier(w), SiLU()
         self.time_in, self.time_out = Linear(features, width), Linear(width, width)
@@ -277,12 +274,12 @@ class Levelled(Conditioned):
                     f"The network is told of augmentation by {self.augmented} numbers a sample, got {tuple(augment.shape)}."
                 )
             phi = phi + self.augment(augment)
-        if self.label is not None and self.label_early:
+        if self.label is not None and self.label_bias is not None:
             phi = phi + self.label(label) * math.sqrt(self.classes) + self.label_bias()
         e = self.time_out(self.silu(self.time_in(phi)))
         if c_end is not None:
             e = e + self.end_out(self.silu(self.end_in(self.features(c_end))))
-        if self.label is not None and not self.label_early:
+        if self.label is not None and self.label_bias is None:
             e = e + self.label(label)
         return self.silu(e)
 
@@ -298,7 +295,7 @@ class Levelled(Conditioned):
 class Level(Part):
     """A level's blocks on one of the two ways, with what leads into it and what leads past the level before."""
 
-    def __init__(self, lead: Part | None, aux: Part | None, blocks: Sequence[Part]) -> None:
+    def __init__(self, lead: Block | Resized | None, aux: _Aside | None, blocks: Sequence[Block]) -> None:
         self.lead, self.aux, self.blocks = lead, aux, list(blocks)
 
 
@@ -371,7 +368,7 @@ def _also(settings: UNet, block: int) -> bool:
     return block == settings.blocks or not settings.attend_last
 
 
-def _smaller(settings: UNet, channels: int) -> Part:
+def _smaller(settings: UNet, channels: int) -> Block | Resized:
     if settings.resize == "block":
         return Block(settings, channels, channels, False, Resample(up=False, taps=settings.taps))
     # The first of each two pixels, or, with the zeros at the end alone, the second.
@@ -379,7 +376,7 @@ def _smaller(settings: UNet, channels: int) -> Part:
     return Resized(channels, Resample(up=False, taps=taps))
 
 
-def _larger(settings: UNet, channels: int) -> Part:
+def _larger(settings: UNet, channels: int) -> Block | Resized:
     if settings.resize == "block":
         return Block(settings, channels, channels, False, Resample(up=True, taps=settings.taps))
     return Resized(channels, Resample(up=True))
