@@ -345,11 +345,11 @@ class Resized(Part):
     """Images halved or doubled by a convolution."""
 
     def __init__(self, channels: int, resize: Resample) -> None:
-        self.conv, self.resize = Conv(channels, channels), resize
+        self.conv, self.resize, self.doubles = Conv(channels, channels), resize, resize.up
 
     def __call__(self, h: Array, e: Array, dropout: Array | None) -> Array:
         """Return h halved after the convolution, or doubled before it."""
-        return self.conv(self.resize(h)) if self.resize.up else self.resize(self.conv(h))
+        return self.conv(self.resize(h)) if self.doubles else self.resize(self.conv(h))
 
 
 class _Aside(Part):
