@@ -322,6 +322,9 @@ class _Run:
                     progress.advance(done)
         finally:
             progress.end()
+        if self._folder:
+            # Once more: what a disk would not remove.
+            self._folder.clean()
         return self._model(done)
 
     def _watched_step(self, index: int, what: str, quiet: bool = False) -> None:
