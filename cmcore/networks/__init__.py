@@ -32,6 +32,7 @@ from cmcore.networks.part import Part, leaves, methods, picklable, realised
 from cmcore.networks.presets import PRESETS, Preset
 from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
+from cmcore.networks.unet import UNet
 
 __all__ = [
     "GELU",
@@ -57,6 +58,7 @@ __all__ = [
     "ResidualMLP",
     "SiLU",
     "SineCosine",
+    "UNet",
     "Weight",
     "check_weights",
     "from_config",
