@@ -45,6 +45,7 @@ from cmcore.backend import (
     using,
 )
 from cmcore.errors import Error
+from cmcore.model import Model, load_model
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import ConsistencyFunction
 from cmcore.training import Trainer, TrainSpec
@@ -54,6 +55,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConsistencyFunction",
     "Error",
+    "Model",
     "Optimizer",
     "TrainSpec",
     "Trainer",
@@ -66,6 +68,7 @@ __all__ = [
     "grids",
     "jvp",
     "load",
+    "load_model",
     "losses",
     "metrics",
     "model",
