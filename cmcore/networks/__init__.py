@@ -6,6 +6,7 @@ in one framework load in every other.
 """
 
 from cmcore.networks import generic
+from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture, check_weights, grown
 from cmcore.networks.layers import (
     Attention,
@@ -29,6 +30,7 @@ from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
 
 __all__ = [
+    "Adapted",
     "Architecture",
     "Attention",
     "Conv",
