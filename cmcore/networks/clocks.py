@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,8 @@ SCHEDULES: dict[str, Callable[..., np.ndarray]] = {
 }
 """A DDPM's betas by the name that diffusers gives their schedule; "betas" are given one by one."""
 
+_MOST_STEPS = 100_000
+
 CLOCKS: dict[str, Callable[..., Part]] = {"log": LogClock, "vp": VPClock}
 """The other clocks by name."""
 
@@ -101,12 +104,25 @@ def clock_of(name: str, numbers: tuple[float, ...]) -> Part:
         raise ValueError(f"A network's clock is one of {', '.join((*CLOCKS, *SCHEDULES))}, got {name!r}.")
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
         raise ValueError(f"The numbers of a clock must be finite, got {numbers}.")
+    if name in CLOCKS:
+        return _with(CLOCKS[name], name, numbers)
+    return StepClock(betas_of(name, numbers))
+
+
+def betas_of(name: str, numbers: tuple[float, ...]) -> np.ndarray:
+    """Return the betas of a schedule in `SCHEDULES`, float64; `ValueError` for what makes none."""
+    if name not in SCHEDULES:
+        raise ValueError(f"A schedule of betas is one of {', '.join(SCHEDULES)}, got {name!r}.")
+    if not 2 <= (len(numbers) if name == "betas" else sum(numbers[:1])) <= _MOST_STEPS:
+        raise ValueError(f"A schedule has 2 to {_MOST_STEPS} steps; that of {name!r} has other numbers, {numbers[:3]}.")
+    betas: np.ndarray = _with(SCHEDULES[name], name, numbers)
+    if not ((betas > 0) & (betas < 1)).all():
+        raise ValueError(f"The betas of a schedule are numbers between 0 and 1; those of {name!r} are not.")
+    return betas
+
+
+def _with(made: Callable[..., Any], name: str, numbers: tuple[float, ...]) -> Any:
     try:
-        if name in CLOCKS:
-            return CLOCKS[name](*map(float, numbers))
-        betas = SCHEDULES[name](*map(float, numbers))
+        return made(*map(float, numbers))
     except TypeError:
-        raise ValueError(f"The clock {name!r} takes other numbers than {numbers}.") from None
-    if len(betas) < 2 or not ((betas > 0) & (betas < 1)).all():
-        raise ValueError(f"The betas of a schedule are at least 2 numbers between 0 and 1; those of {name!r} are not.")
-    return StepClock(betas)
+        raise ValueError(f"The clock {name!r} takes other numbers than {numbers[:3]}.") from None

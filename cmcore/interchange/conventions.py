@@ -1,0 +1,127 @@
+"""What a published network predicts and how it counts time, and so which recipe and which adapted network make a model of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from cmcore import grids, recipes
+from cmcore.errors import Error
+from cmcore.networks import Adapted, Architecture
+from cmcore.networks.clocks import betas_of, ratios
+from cmcore.recipes import Recipe
+
+KINDS = ("consistency", "score")
+"""What a checkpoint may be of: a consistency model, or a score model (a denoiser), which can be a teacher."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What the file says, or is asked for, beyond the network: what it gives, its clock, its data's scale, its times.
+
+    ``predicts``, ``clock`` and ``numbers`` are those of `cmcore.networks.Adapted`.
+    """
+
+    kind: str
+    predicts: str = "free"
+    clock: str = "log"
+    numbers: tuple[float, ...] = (0.25, 0.0)
+    sigma_data: float = 0.5
+    t_min: float = grids.T_MIN
+    t_max: float = grids.T_MAX
+    recipe: str = ""
+    """The recipe to have it trained with; by default `cd`, whose scalings are the published ones, or `edm`."""
+
+    def changed(self, asked: Mapping[str, Any]) -> Convention:
+        """Return it with those of the settings that the user gave."""
+        return replace(self, **{name: asked[name] for name in ASKED if name in asked})
+
+    def recipe_of(self) -> Recipe:
+        """Return the recipe that the model counts as trained with; `Error` if it has no such options."""
+        name = self.recipe or ("cd" if self.kind == "consistency" else "edm")
+        recipe = recipes.get(name, sigma_data=self.sigma_data, t_max=self.t_max, **self._t_min(name))
+        if recipe.family != "edm" or recipe.two_times:
+            raise Error(f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe.")
+        if (name == "edm") != (self.kind == "score"):
+            raise Error(f"The recipe {name!r} does not train a {self.kind} model; leave out recipe, or set kind.")
+        return recipe
+
+    def _t_min(self, name: str) -> dict[str, float]:
+        return {} if "t_min" in recipes.get(name).fixed else {"t_min": self.t_min}
+
+    def adapted(self, network: Architecture) -> Architecture:
+        """Return the network, adapted where it is not of EDM's kind already."""
+        if (self.predicts, self.clock, self.numbers) == ("free", "log", (0.25, 0.0)):
+            return network
+        return Adapted(network, self.predicts, self.clock, self.numbers, self.sigma_data)
+
+
+ASKED = ("kind", "sigma_data", "t_min", "t_max", "recipe")
+"""What of a convention the user may give, and must where the file does not say it."""
+
+PREDICTIONS = {"epsilon": "noise", "v_prediction": "velocity", "sample": "denoiser"}
+"""diffusers' names of what a network predicts."""
+
+
+def of_scheduler(config: Mapping[str, Any]) -> Convention:
+    """Return what a diffusers folder's scheduler_config.json says; `Error` for what is no convention of ours."""
+    name = config.get("_class_name")
+    if name == "CMStochasticIterativeScheduler":
+        times = {"t_min": config.get("sigma_min", 0.002), "t_max": config.get("sigma_max", 80.0)}
+        return Convention("consistency", numbers=(250.0, 0.0), sigma_data=config.get("sigma_data", 0.5), **times)
+    prediction = config.get("prediction_type", "epsilon")
+    if "beta_schedule" not in config or prediction not in PREDICTIONS:
+        raise Error(
+            f"The scheduler {name} with prediction_type {prediction!r} is not known here; known are CMStochasticIterativeScheduler "
+            f"and those with a beta_schedule that predict {', '.join(PREDICTIONS)}."
+        )
+    if config.get("rescale_betas_zero_snr"):
+        raise Error(
+            "The scheduler rescales its betas so that the last step is noise alone (rescale_betas_zero_snr), where no "
+            "denoiser follows from what the network gives; such a model cannot be imported."
+        )
+    clock, numbers = _schedule(config)
+    sigma = ratios(betas_of(clock, numbers))
+    t_max = min(grids.T_MAX, float(sigma[-1]))
+    return Convention("score", PREDICTIONS[prediction], clock, numbers, t_min=float(sigma[0]), t_max=t_max)
+
+
+def _schedule(config: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
+    if config.get("trained_betas") is not None:
+        return "betas", tuple(float(b) for b in config["trained_betas"])
+    steps, schedule = float(config.get("num_train_timesteps", 1000)), str(config["beta_schedule"])
+    if schedule == "squaredcos_cap_v2":
+        return schedule, (steps,)
+    return schedule, (steps, float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02)))
+
+
+def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
+    """Return what the class that wraps a network in NVlabs/edm's or locuslab/ect's pickles says, with its arguments."""
+    sigma_data = float(init.get("sigma_data", 0.5))
+    if name == "EDMPrecond":
+        return Convention("score", sigma_data=sigma_data)
+    if name == "ECMPrecond":
+        return Convention("consistency", sigma_data=sigma_data, t_min=float(init.get("sigma_min", 0.003)))
+    if name == "VPPrecond":
+        beta_min, beta_d = float(init.get("beta_min", 0.1)), float(init.get("beta_d", 19.9))
+        return Convention("score", "noise", "vp", (beta_min, beta_min + beta_d, float(init.get("M", 1000)) - 1.0))
+    if name == "VEPrecond":
+        times = {"t_min": float(init.get("sigma_min", 0.02)), "t_max": float(init.get("sigma_max", 100.0))}
+        return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
+    raise Error(
+        f"The preconditioning {name} is not known here; known are EDMPrecond, VPPrecond, VEPrecond and ECMPrecond."
+    )
+
+
+def asked_for(options: Mapping[str, Any], **known: Any) -> Convention:
+    """Return the convention of a file that does not say what it is of: the user has to, with the option ``kind``."""
+    kind = options.get("kind")
+    if kind not in KINDS:
+        said = "" if kind is None else f", not {kind!r}"
+        raise Error(
+            "The file does not say whether it is of a consistency model or of a score model: give "
+            f"--set kind=consistency or --set kind=score{said}."
+        )
+    return Convention(kind, **known)
