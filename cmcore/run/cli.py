@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         said, status = _told(problem, args.thrift)
-        say(f"cmcore: {said}")
+        say("\n".join([f"cmcore: {said}", *getattr(problem, "__notes__", ())]))
         return status
     return 0
 
