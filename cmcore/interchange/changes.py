@@ -59,6 +59,13 @@ THIRDS = Change(
 )
 """Queries, keys and values are published each by itself, and ours follow one another."""
 
+NINS = Change(
+    lambda arrays: np.concatenate([a.T for a in arrays]),
+    lambda a: [part.T for part in np.split(a, 3)],
+    lambda s: [(s[1], s[0] // 3)] * 3,
+)
+"""As `THIRDS`, each published as (in, out)."""
+
 
 def _blocks(a: np.ndarray) -> np.ndarray:
     """Rows q0 k0 v0 q1 k1 v1 ... as q0 q1 ... k0 k1 ... v0 v1 ..."""

@@ -1,0 +1,161 @@
+"""The published layouts: how each names a U-Net's weights, what changes on the way to ours, and what its files say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cmcore.interchange import conventions, facts, names
+from cmcore.interchange.changes import FROM_1X1, HWIO, INTERLEAVED, NINS, SAME, THIRDS, TRANSPOSED, Change
+from cmcore.interchange.conventions import Convention
+from cmcore.interchange.facts import Facts
+from cmcore.interchange.names import Frame, Place
+from cmcore.interchange.opening import Opened
+from cmcore.interchange.table import Buffer, Row
+from cmcore.interchange.unets import frame_of, placed, taps_of
+from cmcore.networks import Architecture
+
+Named = tuple[tuple[str, ...], Change]
+"""The published weights that one of ours is made of, and how."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """A published layout; ``options`` are those of an import that it knows."""
+
+    name: str
+    recognises: Callable[[Opened], bool]
+    """Whether a file is of this layout, by its weights' names and its companion."""
+    facts: Callable[[Opened, Mapping[str, Any]], Facts]
+    convention: Callable[[Opened, Mapping[str, Any]], Convention]
+    named: Callable[[Frame, Place, str, int], Named]
+    """The published weights of one of ours: by the frame, the place, weight or bias, and ours' number of axes."""
+    buffers: Callable[[Architecture], list[Buffer]]
+    options: tuple[str, ...]
+
+    def table(self, network: Architecture) -> tuple[list[Row], list[Buffer]]:
+        """Return the rows and constants of a network of ours."""
+        frame, rows = frame_of(network), []
+        for name, shape in network.layout().items():
+            path, _, leaf = name.rpartition(".")
+            rows.append(Row(name, *self.named(frame, placed(network, path), leaf, len(shape))))
+        return rows, self.buffers(network)
+
+
+def _openai(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
+    return (f"{names.openai(frame, place)}.{leaf}",), FROM_1X1 if place.attends and axes == 2 else SAME
+
+
+def _diffusers(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
+    path = names.diffusers(frame, place)
+    if place.part == "qkv":
+        return tuple(f"{path}.to_{letter}.{leaf}" for letter in "qkv"), THIRDS
+    return (f"{path}.{leaf}",), SAME
+
+
+def _edm(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
+    path = (names.edm if frame.song else names.adm)(frame, place)
+    if place.part == "freqs":
+        return (f"{path}.freqs",), SAME
+    if place.part == "label" and not frame.song:
+        return (f"{path}.{leaf}",), TRANSPOSED
+    change = FROM_1X1 if place.attends and axes == 2 else SAME
+    return (f"{path}.{leaf}",), change.then(INTERLEAVED) if place.part == "qkv" else change
+
+
+def _flax(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
+    path = names.flax(frame, place)
+    if place.part == "freqs":
+        return (f"{path}/W",), SAME
+    if place.part in ("qkv", "proj"):
+        letter = {"weight": "W", "bias": "b"}[leaf]
+        if place.part == "qkv":
+            return tuple(f"{path}_{i}/{letter}" for i in range(3)), NINS if leaf == "weight" else THIRDS
+        return (f"{path}/{letter}",), TRANSPOSED if leaf == "weight" else SAME
+    if leaf == "bias":
+        return (f"{path}/bias",), SAME
+    if place.part.startswith("norm"):
+        return (f"{path}/scale",), SAME
+    kernel = "weight" if place.role == "aux" else "kernel"
+    return (f"{path}/{kernel}",), HWIO if axes == 4 else TRANSPOSED
+
+
+def _no_buffers(network: Architecture) -> list[Buffer]:
+    return []
+
+
+def _filters(network: Architecture) -> list[Buffer]:
+    """EDM's filters, which each convolution that halves or doubles has among its weights."""
+    frame, taps = frame_of(network), np.asarray(taps_of(network), np.float32)
+    kernel = (np.outer(taps, taps) / taps.sum() ** 2)[None, None].astype(np.float32)
+    found = []
+    for path in sorted({name.rpartition(".")[0] for name in network.layout()}):
+        place = placed(network, path)
+        if place.role == "aux" or (place.role in ("down", "up") and place.part == "conv0"):
+            found.append(place)
+    # A skip that only filters has no weights, so it is no layer of ours.
+    found += [Place(p.role, "skip", p.level, p.index) for p in found if p.role != "aux"]
+    name = names.edm if frame.song else names.adm
+    return [Buffer(f"{name(frame, place)}.resample_filter", kernel) for place in found]
+
+
+def _has(*parts: str) -> Callable[[Opened], bool]:
+    return lambda found: all(any(name.startswith(part) for name in found.tensors) for part in parts)
+
+
+def _of_diffusers(found: Opened, options: Mapping[str, Any]) -> Convention:
+    return conventions.of_scheduler(found.companion["scheduler"])
+
+
+def _of_edm(found: Opened, options: Mapping[str, Any]) -> Convention:
+    said = found.companion.get("preconditioning", options.get("preconditioning"))
+    return conventions.of_preconditioning(said, found.companion.get("init", {}))
+
+
+_MODEL = ("kind", "recipe", "sigma_data", "t_min", "t_max")
+
+LAYOUTS = {
+    layout.name: layout
+    for layout in (
+        Layout(
+            "openai",
+            _has("time_embed.0.", "input_blocks.0.0."),
+            lambda found, options: facts.openai(found.tensors, options),
+            lambda found, options: conventions.of_kind(options, (250.0, 0.0)),
+            _openai,
+            _no_buffers,
+            (*_MODEL, "side", "head_width"),
+        ),
+        Layout(
+            "diffusers",
+            _has("conv_in.", "time_embedding.", "down_blocks."),
+            lambda found, options: facts.diffusers(found.companion["unet"]),
+            _of_diffusers,
+            _diffusers,
+            _no_buffers,
+            _MODEL[1:],
+        ),
+        Layout(
+            "edm",
+            _has("map_layer0.", "enc.", "dec."),
+            lambda found, options: facts.edm(found.tensors, options),
+            _of_edm,
+            _edm,
+            _filters,
+            (*_MODEL[1:], "preconditioning", "weights"),
+        ),
+        Layout(
+            "flax",
+            _has("GaussianFourierProjection_0/", "ResnetBlockBigGANpp_0/"),
+            lambda found, options: facts.flax(found.tensors, options),
+            lambda found, options: conventions.of_kind(options),
+            _flax,
+            _no_buffers,
+            (*_MODEL, "side", "attention", "weights"),
+        ),
+    )
+}
+"""The layouts by name."""
