@@ -42,12 +42,10 @@ def measure(backend, architecture, recipe, batch, rounds, seconds):
     x = backend.asarray(rng.uniform(-1, 1, (batch, *architecture.shape)).astype(np.float32))
     eager, compiled = (trainer(backend, architecture, recipe, c) for c in (False, True))
     timed(eager, 0, x)
-    first = timed(compiled, 0, x)
-    for index in (1, 2):  # what records or specialises on its first calls
-        first += timed(compiled, index, x)
+    first = sum(timed(compiled, index, x) for index in range(4))  # what records or specialises on its first calls
     times = {eager: [], compiled: []}
-    steps = {step: max(1, min(50, round(seconds / timed(step, 3, x)))) for step in times}
-    for index in range(4, 4 + rounds):
+    steps = {step: max(1, min(50, round(seconds / timed(step, 4, x)))) for step in times}
+    for index in range(5, 5 + rounds):
         for step, found in times.items():
             found.append(min(timed(step, index, x) for _ in range(steps[step])))
     return first, *(float(np.median(found)) for found in times.values())
@@ -78,7 +76,7 @@ def main():
                 backend, architecture, recipe, args.batch or batch, args.rounds, args.seconds
             )
             gain = eager - compiled
-            pays = f"{max(0.0, first - 3 * compiled) / gain:,.0f}" if gain > 0 else "never"
+            pays = f"{max(0.0, first - 4 * compiled) / gain:,.0f}" if gain > 0 else "never"
             print(
                 f"| {backend.name} | {net} | {name} | {first:.1f} | {1e3 * eager:.2f} | {1e3 * compiled:.2f} | "
                 f"{eager / compiled:.2f} | {pays} |",

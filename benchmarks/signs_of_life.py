@@ -57,7 +57,7 @@ def main() -> None:
         print(*(f"{when:7.2f}  {line}" for when, line in said), sep="\n")
     times = [when for when, _ in said]
     silence = max(later - sooner for sooner, later in pairwise(times))
-    first = next((when for when, line in said if re.match(r"step [1-9]", line)), None)
+    first = next((when for when, line in said if re.match(r"(?i)step [1-9]", line)), None)
     step = "never" if first is None else f"{first:.1f} s"
     print(f"{args.backend}: first line after {times[0]:.1f} s, first step by {step}, longest silence {silence:.1f} s")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -56,22 +56,43 @@ def check_output(out: Array, x: Array, name: str = "The network") -> Array:
     return out
 
 
+def is_number(t: object) -> TypeGuard[float]:
+    """Tell whether a time is a number, which can be looked at; an array may be traced."""
+    return isinstance(t, (int, float, np.floating, np.integer)) and not isinstance(t, bool)
+
+
+def check_above_zero(t: Time, x: Array, what: str) -> None:
+    """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
+    xp = check_state(x)
+    # As Python's number, since NumPy compares a float32 in float32.
+    if is_number(t) and 0 <= float(t) < (least := float(xp.finfo(x.dtype).smallest_normal)):
+        raise ValueError(
+            f"{what} is not defined at time 0; t must be above 0, in {x.dtype} at least {least:.2g}, got t = {t}."
+        )
+
+
 def as_times(t: Time, x: Array, name: str = "t") -> Array:
-    """Return a time as an array (B,) of x's dtype and device; negative or NaN numbers and other shapes are errors."""
-    xp = namespace(x)
-    if isinstance(t, (int, float, np.floating, np.integer)):
+    """Return a time as an array (B,) of x's dtype and device; negative or NaN numbers and other shapes are errors.
+
+    So is a number whose square x's dtype cannot hold.
+    """
+    xp = check_state(x)
+    if is_number(t):
         if not (t >= 0 and math.isfinite(t)):
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
+        if float(t) > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
+            raise ValueError(f"{name} must be at most {most:.2g}, whose square {x.dtype} can hold, got {t}.")
         return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
-    check_real(t, name)
-    namespace(t, x)
-    if t.dtype != x.dtype:
-        raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {t.dtype}.")
-    if tuple(t.shape) not in ((), tuple(x.shape[:1])):
+    times: Any = t
+    check_real(times, name)
+    namespace(times, x)
+    if times.dtype != x.dtype:
+        raise TypeError(f"{name} must have the dtype of x, {x.dtype}, got {times.dtype}.")
+    if tuple(times.shape) not in ((), tuple(x.shape[:1])):
         raise ValueError(
-            f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(t.shape)}."
+            f"{name} must be a number or have shape ({x.shape[0]},), one time a sample; got {tuple(times.shape)}."
         )
-    return xp.broadcast_to(t, x.shape[:1])
+    return xp.broadcast_to(times, x.shape[:1])
 
 
 def as_own_times(t: Time, x: Array, name: str = "t") -> Array:

@@ -118,7 +118,7 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     if not path.is_file():
         raise Error(f"There is no file {path}.")
     try:
-        with placed(path), safetensors.safe_open(path, framework="np") as file:
+        with placed(path), _opened(path) as file:
             manifest = json.loads((file.metadata() or {}).get(_KEY, "null"))
             ours = isinstance(manifest, dict) and isinstance(manifest.get("format"), int)
             if ours and manifest["format"] <= FORMAT:
@@ -133,6 +133,20 @@ def read_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         f"{path} has format version {manifest['format']}, newer than {FORMAT}, which this cmcore reads; "
         "install a newer cmcore."
     )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """Open a safetensors file; the library says of every file that cannot be opened that there is none."""
+    import safetensors
+
+    try:
+        file = safetensors.safe_open(path, framework="np")
+    except FileNotFoundError as hidden:
+        with path.open("rb"):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path)) from hidden
+    with file:
+        yield file
 
 
 def check_finite(arrays: Mapping[str, np.ndarray]) -> None:

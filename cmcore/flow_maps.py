@@ -13,7 +13,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from cmcore._arrays import Time, as_own_times, as_times, check_output, check_state, conditions, per_sample
+from cmcore._arrays import (
+    Time,
+    as_own_times,
+    as_times,
+    check_above_zero,
+    check_output,
+    check_state,
+    conditions,
+    per_sample,
+)
 from cmcore.backend import Array, Network, jvp, namespace
 from cmcore.grids import TimePair, check_pair
 from cmcore.parametrization import EDM, ConsistencyFunction
@@ -66,8 +75,7 @@ class TowardDenoiser:
     def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return G(x, t, s), shaped like x; t must be positive."""
         check_state(x)
-        if isinstance(t, (int, float)) and t == 0:
-            raise ValueError("This flow map starts at times t above 0, got t = 0.")
+        check_above_zero(t, x, "A flow map toward the denoiser")
         ratio = per_sample(as_times(s, x, "s") / as_times(t, x), x)
         return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
 

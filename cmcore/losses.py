@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from cmcore._arrays import Time, as_times, conditions
+from cmcore._arrays import Time, as_times, conditions, is_number
 from cmcore.backend import Array, stop_gradient
 from cmcore.distances import Distance, squared_l2
 from cmcore.paths import VE, Denoiser, Path
@@ -61,7 +61,7 @@ def consistency(
     ``f_target`` is f itself (no target network) or f with averaged weights; no gradient reaches it either way.
     """
     x_t, cond = _noisy(path, x0, z, t), conditions(cond)
-    if isinstance(t, (int, float)) and isinstance(r, (int, float)) and r > t:
+    if is_number(t) and is_number(r) and r > t:
         raise ValueError(f"The pair of times must satisfy r <= t, got t = {t} and r = {r}.")
     x_r = _noisy(path, x0, z, r) if denoiser is None else stop_gradient(solve(step, denoiser, x_t, (t, r), path=path))
     # The target comes first: it is done with its memory before f keeps what the backward pass needs.

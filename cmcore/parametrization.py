@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 from cmcore._arrays import Time, as_times, check_output, check_real, check_state, per_sample
 from cmcore._options import check_function, check_kind, check_positive
 from cmcore.backend import Array, Network, namespace
-from cmcore.paths import Path
+from cmcore.paths import Path, check_end
 
 
 class Scalings(NamedTuple):
@@ -27,7 +27,7 @@ class Scalings(NamedTuple):
 
 
 class Parametrization(Protocol):
-    """Anything with the scalings of ``f(x, t) = c_skip x + c_out F(c_in x, c_noise)``."""
+    """Anything with the scalings of ``f(x, t) = c_skip x + c_out F(c_in x, c_noise)``, and maybe an ``end``, the last time."""
 
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t."""
@@ -89,6 +89,8 @@ class TrigFlow:
     sigma_data: float = 0.5
     network: Literal["trigflow", "edm"] = "trigflow"
 
+    end = math.pi / 2
+
     def __post_init__(self) -> None:
         _require_sigma_data(self.sigma_data)
         if self.network not in ("trigflow", "edm"):
@@ -120,7 +122,7 @@ class Prediction:
 
     with ``c_noise = time_scale t``; these are the conversions of `cmcore.paths.Path`. DDPM's noise predictors are on
     `cmcore.paths.VP`, with a ``time_scale`` of 999 or 1000 where they count steps; flow matching's velocity predictors
-    on `cmcore.paths.Linear`, where t = 1 is noise. a(t) must not be 0 for noise, nor t for a velocity on VP.
+    on `cmcore.paths.Linear`, where t = 1 is noise. a(t) must not be 0 for noise.
     """
 
     path: Path
@@ -133,6 +135,11 @@ class Prediction:
         if not 0 < self.time_scale < math.inf:
             raise ValueError(f"time_scale must be positive and finite, got {self.time_scale}.")
 
+    @property
+    def end(self) -> float:
+        """The path's last time."""
+        return self.path.end
+
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t, each shaped like t."""
         one = check_real(t, "t").ones_like(t)
@@ -140,8 +147,7 @@ class Prediction:
         if self.quantity == "noise":
             c_skip, c_out = 1.0 / a, -b / a
         elif self.quantity == "velocity":
-            da, db = self.path.da(t), self.path.db(t)
-            c_skip, c_out = -db / (da * b - db * a), b / (da * b - db * a)
+            c_skip, c_out = self.path.from_velocity(t)
         else:
             c_skip, c_out = 0.0 * one, one
         return Scalings(c_skip, c_out, one, self.time_scale * t)
@@ -168,6 +174,7 @@ class ConsistencyFunction:
     def __call__(self, x: Array, t: Time, **cond: Any) -> Array:
         """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
         check_state(x)
+        check_end(t, getattr(self.parametrization, "end", math.inf), f"of {type(self.parametrization).__name__}")
         c = self.parametrization.scalings(as_times(t, x))
         out = check_output(self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond), x)
         return per_sample(c.c_skip, x) * x + per_sample(c.c_out, x) * out

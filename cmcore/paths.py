@@ -10,6 +10,8 @@ carries the law of x_t along. Four quantities describe it at a point (x, t), eac
 
 The conversions go through the denoiser: ``velocity_from_score`` is ``velocity(x, t, denoiser_from_score(x, t, s))``.
 Times are an array (B,), an array () or a number; the state x is (B, ...); results have x's shape, dtype and device.
+A number is looked at: where a quantity is not defined, as noise, score and velocity are not at t = 0, it is a `ValueError`. An array,
+which may be traced, is not: there the result is infinite or NaN.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_above_zero, check_same, check_state, is_number, per_sample
 from cmcore._options import check_positive
 from cmcore.backend import Array, namespace
 
@@ -30,8 +32,14 @@ Denoiser = Callable[..., Array]
 
 
 _QUARTER_TURN = math.pi / 2
+_ROUNDING = 1 + 1e-6
+"""By how much the end of a path may be passed, as float32's nearest number to pi / 2 does."""
+_NOTHING = 1e-15
+"""An a(t) below this is the rounding error of 0."""
 _NUMBERS = SimpleNamespace(
-    **{name: getattr(math, name) for name in ("atan", "cos", "exp", "expm1", "log1p", "sin", "sqrt")},
+    **{name: getattr(math, name) for name in ("atan", "exp", "expm1", "log1p", "sqrt")},
+    cos=lambda t: math.cos(t) if math.isfinite(t) else math.nan,
+    sin=lambda t: math.sin(t) if math.isfinite(t) else math.nan,
     ones_like=lambda t: 1.0,
     zeros_like=lambda t: 0.0,
 )
@@ -40,6 +48,12 @@ _NUMBERS = SimpleNamespace(
 def functions(t: Array | float) -> Any:
     """Return the namespace of an array, or for a Python number what a path needs of one: compilers see a constant there."""
     return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
+
+
+def check_end(t: Time, end: float, of: str, what: str = "") -> None:
+    """Raise `ValueError` if a time, given as a number, is beyond the end of a path, or of what is defined on one."""
+    if is_number(t) and not float(t) <= end * _ROUNDING:
+        raise ValueError(f"Times {of} are at most {end}, got {t}{what}.")
 
 
 class Path(ABC):
@@ -74,64 +88,98 @@ class Path(ABC):
 
     def sigma(self, t: Array) -> Array:
         """Return the noise-to-signal ratio ``b(t) noise_std / a(t)``: the time of the same point on `VE`."""
-        return self.b(t) * self.noise_std / self.a(t)
+        self.check(t)
+        a = self.a(t)
+        return math.inf if is_number(a) and a == 0 else self.b(t) * self.noise_std / a
 
     def transition(self, s: Array, t: Array) -> tuple[Array, Array]:
         """Return c and std, shaped like the times: ``c x_s + std z``, z standard normal, has the law at t where x_s has that at s.
 
-        The forward process from s to t > s: ``c = a(t) / a(s)``, ``std = noise_std sqrt(b(t)^2 - (c b(s))^2)``.
+        The forward process from s to t > s: ``c = a(t) / a(s)``, ``std = noise_std sqrt(b(t)^2 - (c b(s))^2)``. Numbers that are
+        no such times are a `ValueError`.
         """
+        self.check(t)
+        if is_number(s) and is_number(t) and not 0 <= s <= t < math.inf:
+            raise ValueError(
+                f"A path leads from a time s of at least 0 to a finite time t of at least s, got s = {s} and t = {t}."
+            )
+        self.check_data_left(s)
         c = self.a(t) / self.a(s)
-        return c, self.noise_std * functions(t).sqrt(self.b(t) ** 2 - (c * self.b(s)) ** 2)
+        before, after = c * self.b(s), self.b(t)
+        # By the factors of the difference of squares, which lose no digits and do not overflow.
+        return c, self.noise_std * functions(t).sqrt(after - before) * functions(t).sqrt(after + before)
 
     def check(self, t: Time, what: str = "") -> None:
         """Raise `ValueError` if a time, given as a number, is beyond the path's end."""
-        if isinstance(t, (int, float)) and not t <= self.end:
-            raise ValueError(f"Times on the path {type(self).__name__} are at most {self.end}, got {t}{what}.")
+        check_end(t, self.end, f"on the path {type(self).__name__}", what)
 
     def perturb(self, x0: Array, z: Array, t: Time) -> Array:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
         check_state(x0, "x0")
         check_same(x0, z, "x0 and z")
+        self.check(t)
         t = as_times(t, x0)
         return per_sample(self.a(t), x0) * x0 + per_sample(self.b(t), x0) * z
 
     def noise(self, x: Array, t: Time, denoised: Array) -> Array:
         """Return ``E[z | x_t = x]`` from the denoiser's value."""
+        check_above_zero(t, x, "The noise that a point holds")
         a, b = self._coefficients(x, t, denoised)
         return (x - a * denoised) / b
 
     def score(self, x: Array, t: Time, denoised: Array) -> Array:
         """Return ``grad_x log p_t(x)`` from the denoiser's value."""
+        check_above_zero(t, x, "The score")
         a, b = self._coefficients(x, t, denoised)
-        return (a * denoised - x) / (b * self.noise_std) ** 2
+        std = b * self.noise_std
+        # Divided twice, for the square may leave the range of the dtype where the quotient does not.
+        return (a * denoised - x) / std / std
 
     def velocity(self, x: Array, t: Time, denoised: Array) -> Array:
         """Return ``dx/dt`` of the probability-flow ODE from the denoiser's value."""
+        check_above_zero(t, x, "The velocity")
         noise = self.noise(x, t, denoised)
         times = as_times(t, x)
         return per_sample(self.da(times), x) * denoised + per_sample(self.db(times), x) * noise
 
     def denoiser_from_noise(self, x: Array, t: Time, noise: Array) -> Array:
         """Return the denoiser's value from ``E[z | x_t = x]``."""
+        self.check_data_left(t)
         a, b = self._coefficients(x, t, noise)
         return (x - b * noise) / a
 
     def denoiser_from_score(self, x: Array, t: Time, score: Array) -> Array:
         """Return the denoiser's value from the score (Tweedie's formula; for `VE`: ``D = x + t^2 score``)."""
+        self.check_data_left(t)
         a, b = self._coefficients(x, t, score)
-        return (x + (b * self.noise_std) ** 2 * score) / a
+        std = b * self.noise_std
+        return (x + std * (std * score)) / a
 
     def denoiser_from_velocity(self, x: Array, t: Time, velocity: Array) -> Array:
         """Return the denoiser's value from the velocity of the probability-flow ODE."""
-        a, b = self._coefficients(x, t, velocity)
-        times = as_times(t, x)
-        da, db = per_sample(self.da(times), x), per_sample(self.db(times), x)
-        return (b * velocity - db * x) / (da * b - db * a)
+        check_state(x)
+        check_same(x, velocity, "x and the velocity")
+        self.check(t)
+        of_x, of_velocity = self.from_velocity(as_times(t, x))
+        return per_sample(of_x, x) * x + per_sample(of_velocity, x) * velocity
+
+    def from_velocity(self, t: Array) -> tuple[Array, Array]:
+        """Return the factors of x and of the velocity in the denoiser's value, ``D = (b v - b' x) / (a' b - b' a)``."""
+        a, b, da, db = self.a(t), self.b(t), self.da(t), self.db(t)
+        return -db / (da * b - db * a), b / (da * b - db * a)
+
+    def check_data_left(self, t: Time) -> None:
+        """Raise `ValueError` where, at a time given as a number, x holds nothing of the data."""
+        self.check(t)
+        if is_number(t) and t >= 0 and abs(self.a(float(t))) < _NOTHING:
+            raise ValueError(
+                f"Nothing of the data is left at the end of the path {type(self).__name__}: t must be below {self.end}, got {t}."
+            )
 
     def _coefficients(self, x: Array, t: Time, other: Array) -> tuple[Array, Array]:
         check_state(x)
         check_same(x, other, "x and the other quantity")
+        self.check(t)
         times = as_times(t, x)
         return per_sample(self.a(times), x), per_sample(self.b(times), x)
 
@@ -162,6 +210,7 @@ class VE(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return sigma."""
+        _check_ratio(sigma)
         return sigma
 
     def diffusion(self, t: Array) -> Array:
@@ -191,6 +240,7 @@ class TrigFlow(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``arctan(sigma / sigma_data)``."""
+        _check_ratio(sigma)
         return functions(sigma).atan(sigma / self.sigma_data)
 
     def a(self, t: Array) -> Array:
@@ -218,6 +268,7 @@ class Linear(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``sigma / (1 + sigma)``."""
+        _check_ratio(sigma)
         return sigma / (1.0 + sigma)
 
     def a(self, t: Array) -> Array:
@@ -257,8 +308,10 @@ class VP(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return the t whose ``-2 ln a(t)`` is ``ln(1 + sigma^2)``."""
+        _check_ratio(sigma)
         xp = functions(sigma)
-        log = xp.log1p(sigma**2)
+        # Where the square of a number is infinite, its logarithm is not.
+        log = 2.0 * math.log(sigma) if is_number(sigma) and sigma > 1e100 else xp.log1p(sigma * sigma)
         return 2.0 * log / (self.beta_min + xp.sqrt(self.beta_min**2 + 2.0 * (self.beta_max - self.beta_min) * log))
 
     def a(self, t: Array) -> Array:
@@ -276,10 +329,15 @@ class VP(Path):
 
     def db(self, t: Array) -> Array:
         """Return ``-a a' / b``, infinite at t = 0."""
-        return -self.a(t) * self.da(t) / self.b(t)
+        b = self.b(t)
+        return math.inf if is_number(b) and b == 0 else -self.a(t) * self.da(t) / b
+
+    def from_velocity(self, t: Array) -> tuple[Array, Array]:
+        """Return ``a`` and ``b^2 / a'``, which at t = 0, where b' is infinite, are 1 and 0."""
+        return self.a(t), self.b(t) ** 2 / self.da(t)
 
     def _log_a(self, t: Array) -> Array:
-        return -0.25 * (self.beta_max - self.beta_min) * t**2 - 0.5 * self.beta_min * t
+        return -0.25 * (self.beta_max - self.beta_min) * (t * t) - 0.5 * self.beta_min * t
 
 
 @dataclass(frozen=True)
@@ -290,6 +348,7 @@ class Cosine(Path):
 
     def time(self, sigma: Array) -> Array:
         """Return ``2 arctan(sigma) / pi``."""
+        _check_ratio(sigma)
         return functions(sigma).atan(sigma) / _QUARTER_TURN
 
     def a(self, t: Array) -> Array:
@@ -309,6 +368,11 @@ class Cosine(Path):
         return _QUARTER_TURN * self.a(t)
 
 
+def _check_ratio(sigma: Array | float) -> None:
+    if is_number(sigma) and not 0 <= sigma < math.inf:
+        raise ValueError(f"A noise-to-signal ratio sigma must be finite and at least 0, got {sigma}.")
+
+
 def check_path(path: Path) -> None:
     """Raise `TypeError` for what is no path, such as its name."""
     if not isinstance(path, Path):
@@ -321,6 +385,7 @@ def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Arr
     Both have the same noise-to-signal ratio, and the same share of it: ``x / a(t)`` is the same. a(t) must not be 0.
     """
     check_state(x)
+    source.check_data_left(t)
     t = as_times(t, x)
     time = target.time(source.sigma(t))
     return per_sample(target.a(time) / source.a(t), x) * x, time

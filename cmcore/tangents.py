@@ -22,6 +22,7 @@ from cmcore._arrays import (
 )
 from cmcore.backend import Array, Network, jvp, stop_gradient
 from cmcore.distances import squared_l2
+from cmcore.paths import TrigFlow
 
 Derivative = Callable[[Callable[..., Array], tuple[Array, ...], tuple[Array, ...]], tuple[Array, Array]]
 """``derivative(f, primals, tangents) -> (f(*primals), its derivative along the tangents)``: `exact` or a difference."""
@@ -80,6 +81,7 @@ def trigflow_tangent(
     ``velocity`` its dx/dt. Gradients flow through F, not through g.
     """
     xp = check_state(x)
+    TrigFlow(sigma_data).check(t)
     t = as_own_times(t, x)
     check_same(x, velocity, "x and the velocity")
     cos, sin = xp.cos(t), xp.sin(t)

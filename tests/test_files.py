@@ -1,3 +1,4 @@
+import errno
 import os
 import signal
 import subprocess
@@ -5,9 +6,10 @@ import sys
 import textwrap
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from cmcore._files import atomic_write
+from cmcore._files import atomic_write, read_arrays, write_arrays
 
 
 def names(folder):
@@ -106,3 +108,24 @@ def test_through_a_link(tmp_path):
 def test_missing_folder(tmp_path):
     with pytest.raises(FileNotFoundError):
         atomic_write(tmp_path / "none" / "a", b"x")
+
+
+@pytest.mark.parametrize("readable", [True, False], ids=["once", "for good"])
+def test_a_file_that_cannot_be_opened_is_not_said_to_be_missing(tmp_path, monkeypatch, readable):
+    path = tmp_path / "a.safetensors"
+    write_arrays(path, {"x": np.zeros(2)}, {})
+    safetensors = pytest.importorskip("safetensors")
+
+    def refuse(*_, **__):
+        raise FileNotFoundError(f"No such file or directory: {path}")
+
+    def denied(self, *_, **__):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(safetensors, "safe_open", refuse)
+    if not readable:
+        monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(OSError, match=r"a\.safetensors") as told:
+        read_arrays(path)
+    assert told.value.errno == (errno.EIO if readable else errno.EACCES)
+    assert told.value.filename == str(path)

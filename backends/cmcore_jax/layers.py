@@ -29,7 +29,8 @@ def linear(self: Any, x: jax.Array) -> jax.Array:
 
 def conv(self: Any, h: jax.Array) -> jax.Array:
     formats = ("NHWC", "OIHW", "NHWC")
-    return jax.lax.conv_general_dilated(h, self.weight, (1, 1), "SAME", dimension_numbers=formats) + self.bias
+    padding = [(self.layer.padding, self.layer.padding)] * 2
+    return jax.lax.conv_general_dilated(h, self.weight, (1, 1), padding, dimension_numbers=formats) + self.bias
 
 
 def group_norm(self: Any, h: jax.Array) -> jax.Array:
@@ -74,7 +75,7 @@ def attention(self: Any, q: jax.Array, k: jax.Array, v: jax.Array) -> jax.Array:
 
 def resample(self: Any, h: jax.Array) -> jax.Array:
     if not self.layer.plain:
-        return filtered(h, (1, 2), self.layer.taps, self.layer.up)
+        return filtered(h, (1, 2), self.layer.taps, self.layer.up, self.layer.within)
     if self.layer.up:
         return jnp.repeat(jnp.repeat(h, 2, axis=1), 2, axis=2)
     batch, rows, columns, c = h.shape

@@ -1,4 +1,4 @@
-"""The train step, one jitted function from (state, inputs) to (state, loss), and the object that holds the state."""
+"""The train step, a jitted function from (state, inputs) to (state, loss), and the object that holds the state."""
 
 from __future__ import annotations
 
@@ -45,8 +45,7 @@ class TrainStep:
             others = eqx.combine(jax.tree.unflatten(structure, leaves), static)
             return {**others, "online": rebuild(online), "target": rebuild(target)}
 
-        step = make_step(networks, spec, rule)
-        self._step: Step = jax.jit(step, donate_argnums=0, static_argnums=6) if spec.compiled else step
+        self._step = make_step(networks, spec, rule)
 
     def __call__(self, index: int, x0: Any, scalars: Mapping[str, float], cond: Mapping[str, Any]) -> jax.Array:
         """Take one optimisation step and return the mean loss, a 0-d array that is not yet waited for."""
@@ -89,50 +88,68 @@ def make_step(
     spec: TrainSpec,
     rule: optax.GradientTransformation,
 ) -> Step:
-    """Return the pure step ``(state, frozen, x0, cond, values, index, names) -> (state, mean loss)``.
+    """Return the step ``(state, frozen, x0, cond, values, index, names) -> (state, mean loss)``; the state's memory is reused.
 
-    ``values``, (n,), are the scalars called ``names``.
+    ``values``, (n,), are the scalars called ``names``. It is one program, or, where the batch is taken in parts, one that is run for
+    each part and one for the rest: within one program XLA keeps the parts' memory all at once, or runs a loop of convolutions
+    without its fast kernels.
     """
 
-    def step(
-        state: State,
-        frozen: list[jax.Array],
-        x0: Any,
-        cond: dict[str, Any],
-        values: Any,
-        index: Any,
-        names: tuple[str, ...],
-    ) -> tuple[State, jax.Array]:
-        x0, cond, values = jax.tree.map(jnp.asarray, (x0, cond, values))
-        scalars = {name: values[i] for i, name in enumerate(names)}
+    def parts(x0: Any, cond: dict[str, Any], index: Any) -> list[Any]:
+        x0, cond = jax.tree.map(jnp.asarray, (x0, cond))
         stream = JaxStream(key(spec.seed, index))
         wide = jnp.promote_types(x0.dtype, jnp.float32).name
         z, tau = spec.draw(stream, x0.shape, x0.dtype.name, wide)
+        return list(spec.parts(x0, z, tau, cond))
 
-        def mean_loss(online: Parameters, x0: Any, z: Any, tau: Any, cond: dict[str, Any]) -> jax.Array:
+    def differentiate(state: State, frozen: list[jax.Array], part: Any, values: Any, names: tuple[str, ...]) -> Any:
+        x0, z, tau, cond = part
+        scalars = _scalars(values, names)
+
+        def mean_loss(online: Parameters) -> jax.Array:
             nets = networks(online, state.get("target", online), frozen)
             return spec.mean_loss(nets, x0, z, tau, scalars, cond)
 
-        differentiated = jax.value_and_grad(mean_loss)
-        if spec.accumulate == 1:
-            mean, gradients = differentiated(state["online"], x0, z, tau, cond)
-        else:
-            parts = jax.tree.map(lambda *each: jnp.stack(each), *spec.parts(x0, z, tau, cond))
-            mean, gradients = _means(lambda part: differentiated(state["online"], *part), parts, spec.accumulate)
+        return jax.value_and_grad(mean_loss)(state["online"])
+
+    def update(state: State, found: Any, values: Any, names: tuple[str, ...]) -> tuple[State, jax.Array]:
+        scalars, (mean, gradients) = _scalars(values, names), found
         updates, memory = rule.update(gradients, state["optimizer"], state["online"])
         online = {n: w - (scalars["lr"] * updates[n]).astype(w.dtype) for n, w in state["online"].items()}
         averaged = {name: _average(state[name], online, scalars[f"{name}_decay"]) for name in spec.averages}
         return {"online": online, "optimizer": memory, **averaged}, mean
 
-    return step
+    def at_once(state: State, frozen: Any, x0: Any, cond: Any, values: Any, index: Any, names: tuple[str, ...]) -> Any:
+        (part,) = parts(x0, cond, index)
+        return update(state, differentiate(state, frozen, part, values, names), values, names)
+
+    def add(sums: Any, *part: Any) -> Any:
+        return jax.tree.map(lambda total, one: total + one / spec.accumulate, sums, differentiate(*part))
+
+    compiled = jax.jit if spec.compiled else _eager
+    if spec.accumulate == 1:
+        return compiled(at_once, donate_argnums=0, static_argnums=6)
+    divide, add = compiled(parts), compiled(add, donate_argnums=0, static_argnums=5)
+    update = compiled(update, donate_argnums=0, static_argnums=3)
+
+    def in_parts(state: State, frozen: Any, x0: Any, cond: Any, values: Any, index: Any, names: tuple[str, ...]) -> Any:
+        first, *others = divide(x0, cond, index)
+        shapes = jax.eval_shape(lambda *arrays: differentiate(*arrays, names), state, frozen, first, values)
+        found = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        for part in (first, *others):
+            found = add(found, state, frozen, part, values, names)
+        return update(state, found, values, names)
+
+    return in_parts
 
 
-def _means(f: Callable[[Any], Any], parts: Any, count: int) -> Any:
-    """Return the mean of what f gives for each of the parts, stacked along their first axis, one after the other."""
-    shapes = jax.eval_shape(f, jax.tree.map(lambda p: p[0], parts))
-    nothing = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-    sums, _ = jax.lax.scan(lambda sums, part: (jax.tree.map(jnp.add, sums, f(part)), None), nothing, parts)
-    return jax.tree.map(lambda s: s / count, sums)
+def _scalars(values: Any, names: tuple[str, ...]) -> dict[str, jax.Array]:
+    values = jnp.asarray(values)
+    return {name: values[i] for i, name in enumerate(names)}
+
+
+def _eager(f: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+    return f
 
 
 def _named(tree: Any) -> dict[str, jax.Array]:

@@ -119,8 +119,8 @@ class NumpyBackend:
 
 def _conv(self: Any, h: np.ndarray) -> np.ndarray:
     """One product for all of the kernel: many times as fast as a product for each of its places."""
-    k = self.layer.kernel
-    padded = np.pad(h, ((0, 0), (0, 0), (k // 2, k // 2), (k // 2, k // 2)))
+    k, edge = self.layer.kernel, (self.layer.padding, self.layer.padding)
+    padded = np.pad(h, ((0, 0), (0, 0), edge, edge))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (k, k), axis=(2, 3))
     out = np.tensordot(windows, self.weight, axes=((1, 4, 5), (1, 2, 3)))
     return np.moveaxis(out, -1, 1) + self.bias[:, None, None]

@@ -22,8 +22,7 @@ def linear(self: Any, x: Tensor) -> Tensor:
 
 
 def conv(self: Any, h: Tensor) -> Tensor:
-    padding = self.layer.kernel // 2
-    return h.contiguous().conv2d(self.weight, self.bias, padding=padding).contiguous_backward()
+    return h.contiguous().conv2d(self.weight, self.bias, padding=self.layer.padding).contiguous_backward()
 
 
 def group_norm(self: Any, h: Tensor) -> Tensor:
@@ -60,7 +59,7 @@ def attention(self: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 def resample(self: Any, h: Tensor) -> Tensor:
     if not self.layer.plain:
-        return filtered(h, (2, 3), self.layer.taps, self.layer.up)
+        return filtered(h, (2, 3), self.layer.taps, self.layer.up, self.layer.within)
     if not self.layer.up:
         return h.avg_pool2d(2)
     b, c, rows, columns = h.shape

@@ -21,7 +21,7 @@ class Linear(nn.Linear):
 
 class Conv(nn.Conv2d):
     def __init__(self, layer: networks.Conv) -> None:
-        super().__init__(layer.c_in, layer.c_out, layer.kernel, padding=layer.kernel // 2)
+        super().__init__(layer.c_in, layer.c_out, layer.kernel, padding=layer.padding)
 
 
 class LayerNorm(nn.LayerNorm):
@@ -140,7 +140,7 @@ class Resample(nn.Module):
 
     def forward(self, h: torch.Tensor) -> torch.Tensor:
         if not self.layer.plain:
-            return filtered(h, (2, 3), self.layer.taps, self.layer.up)
+            return filtered(h, (2, 3), self.layer.taps, self.layer.up, self.layer.within)
         return F.interpolate(h, scale_factor=2, mode="nearest") if self.layer.up else F.avg_pool2d(h, 2)
 
 

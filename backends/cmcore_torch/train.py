@@ -61,10 +61,10 @@ class TrainStep:
         def mean_loss(*batch: Any) -> torch.Tensor:
             return spec.mean_loss(nets, *batch)
 
-        self._differentiate = self._with_gradients(mean_loss)
+        self._eager = self._differentiate = self._with_gradients(mean_loss)
         if spec.compiled:
             fast = self._with_gradients(compile_lazily(mean_loss))
-            self._differentiate = eager_where_compiling_fails(fast, self._differentiate)
+            self._differentiate = eager_where_compiling_fails(fast, self._eager)
 
     def __call__(self, index: int, x0: Any, scalars: Mapping[str, float], cond: Mapping[str, Any]) -> torch.Tensor:
         """Take one optimisation step and return the mean loss, a 0-d tensor that is not waited for."""
@@ -76,7 +76,9 @@ class TrainStep:
         # One transfer for all of them; as tensors, their values are no reason to compile again.
         values = torch.tensor(list(scalars.values()), dtype=x0.dtype).to(self._device, non_blocking=True)
         named = dict(zip(scalars, values.unbind(), strict=True))
-        value = self._differentiate(list(self._spec.parts(x0, z, tau, cond)), named)
+        # The very first step is taken as it is: what fails does so at once, and not after minutes of compiling.
+        differentiate = self._differentiate if index else self._eager
+        value = differentiate(list(self._spec.parts(x0, z, tau, cond)), named)
 
         if self._spec.optimizer.clip:
             nn.utils.clip_grad_norm_(self._parameters, self._spec.optimizer.clip)

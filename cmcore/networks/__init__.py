@@ -28,6 +28,7 @@ from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.part import Part, leaves, methods, picklable, realised
 from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
+from cmcore.networks.unet import UNet
 
 __all__ = [
     "Adapted",
@@ -48,6 +49,7 @@ __all__ = [
     "ResidualConv",
     "ResidualMLP",
     "SiLU",
+    "UNet",
     "Weight",
     "check_weights",
     "from_config",

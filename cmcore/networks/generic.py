@@ -90,10 +90,11 @@ def linear(self: Any, x: Array) -> Array:
 
 def conv(self: Any, h: Array) -> Array:
     """A sum over the kernel of products with the shifted image."""
-    xp, k, (b, c, rows, columns) = namespace(h), self.layer.kernel, h.shape
+    xp, k, padding = namespace(h), self.layer.kernel, self.layer.padding
     for axis in (2, 3):
-        edge = xp.zeros((*h.shape[:axis], k // 2, *h.shape[axis + 1 :]), dtype=h.dtype, device=device_of(h))
-        h = xp.concat([edge, h, edge], axis=axis) if k > 1 else h
+        edge = xp.zeros((*h.shape[:axis], padding, *h.shape[axis + 1 :]), dtype=h.dtype, device=device_of(h))
+        h = xp.concat([edge, h, edge], axis=axis) if padding else h
+    b, c, rows, columns = h.shape[0], h.shape[1], h.shape[2] - k + 1, h.shape[3] - k + 1
     out = 0.0
     for i in range(k):
         for j in range(k):
@@ -151,7 +152,7 @@ def attention(self: Any, q: Array, k: Array, v: Array) -> Array:
 def resample(self: Any, h: Array) -> Array:
     xp, (b, c, rows, columns) = namespace(h), h.shape
     if not self.layer.plain:
-        return filtered(h, (2, 3), self.layer.taps, self.layer.up)
+        return filtered(h, (2, 3), self.layer.taps, self.layer.up, self.layer.within)
     if not self.layer.up:
         return xp.mean(xp.reshape(h, (b, c, rows // 2, 2, columns // 2, 2)), axis=(3, 5))
     twice = xp.broadcast_to(h[:, :, :, None, :, None], (b, c, rows, 2, columns, 2))

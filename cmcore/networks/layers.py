@@ -58,16 +58,27 @@ class Linear(Layer):
 
 @dataclass(frozen=True)
 class Conv(Layer):
-    """A convolution with a bias that keeps height and width; the kernel is odd."""
+    """A convolution with a bias, with zeros beyond the edges; the kernel is odd.
+
+    It keeps height and width, or gives ``beyond`` more pixels at each edge: what the convolution is outside of the image.
+    """
 
     c_in: int
     c_out: int
     kernel: int = 3
     gain: float = 1.0
+    beyond: int = 0
 
     def __post_init__(self) -> None:
+        if self.beyond < 0:
+            raise ValueError(f"A convolution gives at least as many pixels as it has, got beyond={self.beyond}.")
         if self.kernel < 1 or self.kernel % 2 == 0:
             raise ValueError(f"A convolution that keeps its size has a kernel of odd size, got {self.kernel}.")
+
+    @property
+    def padding(self) -> int:
+        """How many zeros are beyond each edge."""
+        return self.kernel // 2 + self.beyond
 
     def layout(self) -> Layout:
         return {"weight": (self.c_out, self.c_in, self.kernel, self.kernel), "bias": (self.c_out,)}
@@ -192,13 +203,17 @@ class Resample(Layer):
 
     Down, a pixel is the taps' weighted mean about each second one; up, zeros between the pixels are filled by the taps'
     weighted sum, which are normalised to 2 along each side (Karras et al., 2022, their resample_filter). Taps (1, 1) are the
-    mean of 2 x 2 pixels down and each pixel repeated 2 x 2 times up.
+    mean of 2 x 2 pixels down and each pixel repeated 2 x 2 times up. ``within``, down, gives only the pixels whose taps are all
+    within the image, len(taps) / 2 - 1 fewer than half.
     """
 
     up: bool
     taps: tuple[float, ...] = (1.0, 1.0)
+    within: bool = False
 
     def __post_init__(self) -> None:
+        if self.up and self.within:
+            raise ValueError("Images are doubled with zeros beyond the edges; within is for halving.")
         if len(self.taps) < 2 or len(self.taps) % 2 or not sum(self.taps) > 0:
             raise ValueError(f"The taps must be an even number of weights with a positive sum, got {self.taps}.")
 

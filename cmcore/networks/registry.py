@@ -13,8 +13,9 @@ from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.residual import ResidualConv
+from cmcore.networks.unet import UNet
 
-_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv)}
+_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv, UNet)}
 
 
 def names() -> tuple[str, ...]:

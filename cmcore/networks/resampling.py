@@ -8,19 +8,20 @@ from cmcore.backend import namespace
 from cmcore.types import Array
 
 
-def filtered(h: Array, axes: Sequence[int], taps: Sequence[float], up: bool) -> Array:
+def filtered(h: Array, axes: Sequence[int], taps: Sequence[float], up: bool, within: bool = False) -> Array:
     """Return h halved or doubled along the axes, as `cmcore.networks.Resample` says."""
     total = sum(taps)
     weights = [tap / total for tap in taps]
     for axis in axes:
-        h = _doubled(h, axis, weights) if up else _halved(h, axis, weights)
+        h = _doubled(h, axis, weights) if up else _halved(h, axis, weights, within)
     return h
 
 
-def _halved(h: Array, axis: int, weights: Sequence[float]) -> Array:
-    """``y[i] = sum_k w[k] x[2 i + k - pad]``, zeros beyond the edges."""
-    pad = (len(weights) - 1) // 2
+def _halved(h: Array, axis: int, weights: Sequence[float], within: bool) -> Array:
+    """``y[i] = sum_k w[k] x[2 i + k - pad]``, zeros beyond the edges; ``within`` them, without ``pad``."""
+    pad = 0 if within else (len(weights) - 1) // 2
     half, padded = h.shape[axis] // 2, _padded(h, axis, pad, pad)
+    half -= len(weights) // 2 - 1 if within else 0
     # The pairs of neighbours as an axis of their own: a stride without one.
     rows = [_paired(_part(padded, axis, k, k + 2 * half), axis) for k in range(0, len(weights), 2)]
     terms = [w * _picked(rows[k // 2], axis + 1, k % 2) for k, w in enumerate(weights)]

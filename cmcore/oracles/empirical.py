@@ -32,7 +32,8 @@ class Empirical(Oracle):
 
     def score(self, x: Array, t: Time) -> Array:
         """Return ``(D - x) / t^2``."""
-        return (self.denoiser(x, t) - x) / per_sample(as_times(t, x) ** 2, x)
+        times = per_sample(as_times(t, x), x)
+        return (self.denoiser(x, t) - x) / times / times
 
     def denoiser(self, x: Array, t: Time) -> Array:
         """Return the average of the data, weighted by their probability given x."""

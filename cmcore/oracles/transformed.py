@@ -124,6 +124,7 @@ class Along(Oracle):
 
     def _on_ve(self, x: Array, t: Time) -> tuple[Array, Array, Array]:
         check_state(x)
+        self.path.check_data_left(t)
         t = as_times(t, x)
         a = self.path.a(t)
         scale = per_sample(a, x)

@@ -29,6 +29,16 @@ class Requests:
     def __init__(self) -> None:
         self.stop: int | None = None
         self._save = False
+        self.raises = False
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """Let a signal to stop raise `Stopped` at once: in what can be left at any point."""
+        self.raises = True
+        try:
+            yield
+        finally:
+            self.raises = False
 
     def ask_to_save(self, *_: Any) -> None:
         """Ask for a save at the next step."""
@@ -56,6 +66,8 @@ def heard(note: Callable[[str], None]) -> Iterator[Requests]:
         ignored = before[signum] is signal.SIG_IGN
         signal.signal(signum, signal.default_int_handler if ignored else before[signum])
         requests.stop = signum
+        if requests.raises:
+            raise Stopped(signum)
         # A terminal that is being written to just now refuses.
         with suppress(RuntimeError):
             again = "press Ctrl-C again to stop at once" if signum == signal.SIGINT else "a second signal stops at once"

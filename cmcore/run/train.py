@@ -35,7 +35,7 @@ from cmcore.run.plan import Plan, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
 from cmcore.run.save_timer import SaveTimer
-from cmcore.run.signals import Stopped, heard
+from cmcore.run.signals import Requests, Stopped, heard
 from cmcore.training import Trainer
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ class _Run:
         # The process may have been killed after it had written the state and before the rest of that step.
         keep_only(self._folder.state, step)
         save_model(self._model(step), self._folder.model)
-        if step == self._config.steps or (step and step % self._config.sample_interval() == 0):
+        if self._draws and (step == self._config.steps or (step and step % self._config.sample_interval() == 0)):
             self._picture(step)
         return self._loop(step)
 
@@ -280,8 +280,9 @@ class _Run:
         try:
             with heard(progress.note) as asked:
                 if done < config.steps:
-                    self._first_step(done)
+                    self._watched_step(done, "Taking the first step")
                     done += 1
+                compiling = done if config.compiled else None
                 progress.begin(done, config.steps, config.batch)
                 progress.advance(done)
                 while True:
@@ -301,28 +302,40 @@ class _Run:
                         timer.restart()
                     if requested:
                         progress.note(f"Saved after step {done:,}, as asked for.")
-                    # None for a signal, for which there may be no time; the resumed run makes it if it was due.
-                    if done == config.steps or (done % sample_every == 0 and stop is None):
-                        self._picture(done)
-                    if done == config.steps:
+                    # There may be no time for it after a signal; the resumed run makes it.
+                    due = self._draws and (done == config.steps or done % sample_every == 0)
+                    if due and stop is None:
+                        stop = self._picture_unless_stopped(done, asked)
+                        due = stop is not None
+                    if done == config.steps and not due:
                         break
                     if stop is not None:
+                        self._record(done)
+                        self._save(done)
                         self._say_how_to_go_on(done)
                         raise Stopped(stop)
-                    self._step(done)
+                    if done == compiling:
+                        self._watched_step(done, "Compiling the train step, which can take a minute or two", quiet=True)
+                    else:
+                        self._step(done)
                     done += 1
                     progress.advance(done)
         finally:
             progress.end()
+        if self._folder:
+            # Once more: what a disk would not remove.
+            self._folder.clean()
         return self._model(done)
 
-    def _first_step(self, index: int) -> None:
-        """Take it and wait for it: what compiles does so now, or at least records the program."""
-        compiling = "Compiling the train step, which can take a minute or two"
-        what = compiling if self._config.compiled else "Taking the first step"
-        with self._progress.phase(what):
+    def _watched_step(self, index: int, what: str, quiet: bool = False) -> None:
+        """Take a step that may take long and wait for it: what compiles does so in the first two."""
+        start = time.monotonic()
+        with self._progress.phase(what, quiet):
             self._step(index)
             self._collect(index + 1)
+        if not quiet:
+            seconds = time.monotonic() - start
+            self._progress.note(f"Step {index + 1:,} took {seconds:.1f} s; its loss is {self._losses[-1]:.4g}.")
 
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
@@ -378,9 +391,20 @@ class _Run:
         plan, weights = self._plan, self._trainer.weights("ema")
         return Model(plan.recipe, plan.architecture, weights, plan.data, done, self._config.steps, about)
 
+    @property
+    def _draws(self) -> bool:
+        return self._folder is not None and self._plan.data.images
+
+    def _picture_unless_stopped(self, done: int, asked: Requests) -> int | None:
+        """Make a picture; return the signal that came meanwhile, if any, for which it is left unmade."""
+        try:
+            with asked.at_once():
+                self._picture(done)
+        except Stopped as stopped:
+            return stopped.signum
+        return None
+
     def _picture(self, done: int) -> None:
-        if self._folder is None or not self._plan.data.images:
-            return
         with self._progress.phase("Making a picture of samples", quiet=True):
             self._draw(done)
 

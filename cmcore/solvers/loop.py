@@ -6,9 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 
-import numpy as np
-
-from cmcore._arrays import Time, as_times, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_state, is_number, per_sample
 from cmcore._options import check_function
 from cmcore.backend import Array
 from cmcore.paths import VE, Denoiser, Path, check_path, rebased
@@ -103,9 +101,8 @@ def interval(times: Sequence[float], i: int) -> tuple[float, float]:
 
 def _check_direction(times: Sequence[Time], towards_noise: bool) -> None:
     """Raise `ValueError` for a step the wrong way: x would have another scale than its time, and run away."""
-    numbers = (int, float, np.floating, np.integer)
     for t, r in pairwise(times):
-        if isinstance(t, numbers) and isinstance(r, numbers) and (r < t if towards_noise else r > t):
+        if is_number(t) and is_number(r) and (r < t if towards_noise else r > t):
             way = (
                 "increase, from data to noise (towards_noise=True)" if towards_noise else "decrease, from noise to data"
             )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-from cmcore._arrays import Time, as_times, check_same, check_state, per_sample
+from cmcore._arrays import Time, as_times, check_above_zero, check_same, is_number, per_sample
 from cmcore.backend import Array, namespace
 from cmcore.paths import Denoiser
 
@@ -85,17 +85,15 @@ def slope(denoiser: Denoiser, x: Array, t: Array) -> Array:
 
 def _ends(t: Time, r: Time, x: Array) -> tuple[Array, Array]:
     """The ends of a step as arrays (B,); of numbers it can be seen that the ODE is not defined where the step starts."""
-    check_state(x)
-    if _is_zero(t):
-        raise ValueError("A step must start at a time above 0, where dx/dt = (x - D) / t is not defined; got t = 0.")
+    check_above_zero(t, x, "The slope dx/dt = (x - D) / t, with which a step starts,")
     return as_times(t, x), as_times(r, x, "r")
 
 
 def _geometric_mean(t: Array, r: Array) -> Array:
     """Sqrt(t r), but t where r is 0: a second evaluation there repeats the first, which leaves Euler's step."""
     xp = namespace(t)
-    return xp.where(r > 0, xp.sqrt(t * xp.where(r > 0, r, t)), t)
+    return xp.where(r > 0, xp.sqrt(t) * xp.sqrt(xp.where(r > 0, r, t)), t)
 
 
 def _is_zero(t: Time) -> bool:
-    return isinstance(t, (int, float)) and t == 0
+    return is_number(t) and t == 0

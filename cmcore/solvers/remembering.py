@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cmcore._arrays import as_times, check_state
+from cmcore._arrays import as_times, check_above_zero
 from cmcore._options import check_kind
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
@@ -26,8 +26,8 @@ class DPMpp2M(Solver):
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
     ) -> tuple[Array, Memory]:
         """Take step i; the memory is the last value of the denoiser."""
-        check_state(x)
         t, r = interval(times, i)
+        check_above_zero(t, x, "The slope with which a step starts")
         now = denoised(denoiser, x, as_times(t, x))
         target = now
         if memory and r > 0:
@@ -57,8 +57,8 @@ class LMS(Solver):
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
     ) -> tuple[Array, Memory]:
         """Take step i; the memory holds the last slopes, newest first."""
-        check_state(x)
         t, r = interval(times, i)
+        check_above_zero(t, x, "The slope with which a step starts")
         slopes = (slope(denoiser, x, as_times(t, x)), *memory)[: self.order]
         # In units of the step, in which the newest point is 0 and the end is 1, the integrals lose no digits.
         points = [(float(times[i - j]) - t) / (r - t) for j in range(len(slopes))]

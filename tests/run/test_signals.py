@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -38,6 +39,42 @@ def as_in_a_terminal():
 
 def config(**changes):
     return replace(CONFIG, compiled=False, **changes)
+
+
+class Impatient(Progress):
+    """Sends a signal as soon as a picture is begun."""
+
+    def __init__(self, signum, at):
+        self.signum, self.at, self.done, self.notes = signum, at, 0, []
+
+    def advance(self, done):
+        self.done = done
+
+    @contextmanager
+    def phase(self, what, quiet=False):
+        if "picture" in what and self.done == self.at:
+            os.kill(os.getpid(), self.signum)
+            raise AssertionError("The picture was waited for.")
+        yield lambda done, total: None
+
+    def note(self, message):
+        self.notes.append(message)
+
+
+@needs_training
+@pytest.mark.parametrize("at", [3, CONFIG.steps], ids=["within", "last step"])
+@pytest.mark.parametrize("signum", STOP)
+def test_a_signal_does_not_wait_for_a_picture(tmp_path, signum, at):
+    whole = train(config(), DATA)
+    progress = Impatient(signum, at)
+    with pytest.raises(Stopped):
+        train(config(), DATA, out=tmp_path / "run", progress=progress)
+    folder = RunFolder(tmp_path / "run")
+    assert newest_step(folder.state) == at
+    assert not folder.picture(at).exists()
+    assert any("--resume" in note for note in progress.notes)
+    assert bits(train(config(), DATA, out=tmp_path / "run", resume=True)) == bits(whole)
+    assert folder.picture(at).exists()
 
 
 class Sending(Progress):
@@ -178,8 +215,9 @@ def test_compiling_is_chosen_where_it_pays():
     assert chosen(compiled=True) is True
     assert chosen(compiled=False) is False
     if "torch" in TRAINABLE:
-        assert chosen(backend="torch", recipe="ect", steps=10**6) is False
+        assert chosen(backend="torch", recipe="ect", steps=4000) is False
+        assert chosen(backend="torch", recipe="ect", steps=10**5) is True
         assert chosen(backend="torch", recipe="sct", steps=10) is False
-        assert chosen(backend="torch", recipe="sct", steps=10**5) is True
+        assert chosen(backend="torch", recipe="sct", steps=4000) is True
     for name in set(TRAINABLE) - {"torch"}:
         assert chosen(backend=name, recipe="ect", steps=10) is True

@@ -1,7 +1,9 @@
 import csv
+import errno
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -371,3 +373,24 @@ def test_times_that_cannot_be_are_refused_before_anything_is_made(tmp_path):
     with pytest.raises(ValueError, match="0 < t_min < t_max"):
         train(make_config(FIRST, recipe="edm", options={"t_min": 100.0}), DATA, out=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+@needs_training
+def test_what_a_disk_would_not_remove_is_removed_in_the_end(tmp_path, monkeypatch):
+    config, folder = make_config(FIRST, save_every=5), RunFolder(tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        train(config, DATA, out=folder.path, progress=Notes(interrupt_after=6))
+    leftover = folder.state / f".{'0123456789abcdef' * 2}.tmp"
+    leftover.write_bytes(b"half")
+    unlink, failed = Path.unlink, []
+
+    def once(self, *args, **kwargs):
+        if self == leftover and not failed:
+            failed.append(self)
+            raise OSError(errno.EIO, "Input/output error")
+        return unlink(self, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "unlink", once)
+    train(config, DATA, out=folder.path, resume=True)
+    assert failed == [leftover]
+    assert not leftover.exists()
