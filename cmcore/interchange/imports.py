@@ -11,7 +11,6 @@ from cmcore.errors import Error
 from cmcore.interchange.layouts import LAYOUTS, Layout
 from cmcore.interchange.opening import Opened, opened
 from cmcore.interchange.table import taken
-from cmcore.interchange.unets import unet_of
 from cmcore.model import DataFacts, Model, save_model
 from cmcore.networks import Adapted
 from cmcore.run.folder import RunFolder
@@ -44,8 +43,7 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
     found = opened(Path(path), options.get("weights"))
     chosen = _layout(found, layout)
     _check_options(chosen, options)
-    facts = chosen.facts(found, options)
-    network = unet_of(facts)
+    network = chosen.network(found, options)
     rows, buffers = chosen.table(network)
     weights = taken(rows, buffers, found.tensors, network, str(path))
     convention = chosen.convention(found, options).changed(options)

@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.interchange import conventions, facts, names
+from cmcore.errors import Error
+from cmcore.interchange import conventions, names, settings
 from cmcore.interchange.changes import FROM_1X1, HWIO, INTERLEAVED, NINS, SAME, THIRDS, TRANSPOSED, Change
 from cmcore.interchange.conventions import Convention
-from cmcore.interchange.facts import Facts
 from cmcore.interchange.names import Frame, Place
 from cmcore.interchange.opening import Opened
 from cmcore.interchange.table import Buffer, Row
-from cmcore.interchange.unets import frame_of, placed, taps_of
-from cmcore.networks import Architecture
+from cmcore.interchange.unets import frame_of, frequencies_of, place_of
+from cmcore.networks import UNet
 
 Named = tuple[tuple[str, ...], Change]
 """The published weights that one of ours is made of, and how."""
@@ -29,20 +29,23 @@ class Layout:
     name: str
     recognises: Callable[[Opened], bool]
     """Whether a file is of this layout, by its weights' names and its companion."""
-    facts: Callable[[Opened, Mapping[str, Any]], Facts]
+    network: Callable[[Opened, Mapping[str, Any]], UNet]
     convention: Callable[[Opened, Mapping[str, Any]], Convention]
     named: Callable[[Frame, Place, str, int], Named]
     """The published weights of one of ours: by the frame, the place, weight or bias, and ours' number of axes."""
-    buffers: Callable[[Architecture], list[Buffer]]
+    buffers: Callable[[UNet, Frame], list[Buffer]]
     options: tuple[str, ...]
 
-    def table(self, network: Architecture) -> tuple[list[Row], list[Buffer]]:
-        """Return the rows and constants of a network of ours."""
+    def table(self, network: UNet) -> tuple[list[Row], list[Buffer]]:
+        """Return the rows and constants of a network of ours; `Error` if the layout has no name for a part of it."""
         frame, rows = frame_of(network), []
         for name, shape in network.layout().items():
             path, _, leaf = name.rpartition(".")
-            rows.append(Row(name, *self.named(frame, placed(network, path), leaf, len(shape))))
-        return rows, self.buffers(network)
+            try:
+                rows.append(Row(name, *self.named(frame, place_of(path), leaf, len(shape))))
+            except KeyError:
+                raise Error(f"The layout {self.name!r} has no place for the network's weight {name!r}.") from None
+        return rows, self.buffers(network, frame)
 
 
 def _openai(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
@@ -57,10 +60,10 @@ def _diffusers(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
 
 
 def _edm(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
-    path = (names.edm if frame.song else names.adm)(frame, place)
-    if place.part == "freqs":
-        return (f"{path}.freqs",), SAME
-    if place.part == "label" and not frame.song:
+    path = names.edm(frame, place)
+    if place.part == "label_bias":
+        return (f"{path}.bias",), SAME
+    if place.part == "label":
         return (f"{path}.{leaf}",), TRANSPOSED
     change = FROM_1X1 if place.attends and axes == 2 else SAME
     return (f"{path}.{leaf}",), change.then(INTERLEAVED) if place.part == "qkv" else change
@@ -68,8 +71,6 @@ def _edm(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
 
 def _flax(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
     path = names.flax(frame, place)
-    if place.part == "freqs":
-        return (f"{path}/W",), SAME
     if place.part in ("qkv", "proj"):
         letter = {"weight": "W", "bias": "b"}[leaf]
         if place.part == "qkv":
@@ -83,23 +84,23 @@ def _flax(frame: Frame, place: Place, leaf: str, axes: int) -> Named:
     return (f"{path}/{kernel}",), HWIO if axes == 4 else TRANSPOSED
 
 
-def _no_buffers(network: Architecture) -> list[Buffer]:
+def _no_buffers(network: UNet, frame: Frame) -> list[Buffer]:
     return []
 
 
-def _filters(network: Architecture) -> list[Buffer]:
-    """EDM's filters, which each convolution that halves or doubles has among its weights."""
-    frame, taps = frame_of(network), np.asarray(taps_of(network), np.float32)
+def _filters(network: UNet, frame: Frame) -> list[Buffer]:
+    """EDM's constants: the filter of each convolution that halves or doubles, and random Fourier features."""
+    taps = np.asarray(network.taps, np.float64)
     kernel = (np.outer(taps, taps) / taps.sum() ** 2)[None, None].astype(np.float32)
-    found = []
-    for path in sorted({name.rpartition(".")[0] for name in network.layout()}):
-        place = placed(network, path)
-        if place.role == "aux" or (place.role in ("down", "up") and place.part == "conv0"):
-            found.append(place)
-    # A skip that only filters has no weights, so it is no layer of ours.
-    found += [Place(p.role, "skip", p.level, p.index) for p in found if p.role != "aux"]
-    name = names.edm if frame.song else names.adm
-    return [Buffer(f"{name(frame, place)}.resample_filter", kernel) for place in found]
+    filtered = [Place("aux", "conv", level) for level in range(1, frame.levels) if network.residual]
+    for role, levels in (("down", range(1, frame.levels)), ("up", range(frame.levels - 1))):
+        filtered += [Place(role, part, level) for level in levels for part in ("conv0", "skip")]
+    found = [Buffer(f"{names.edm(frame, place)}.resample_filter", kernel) for place in filtered]
+    return found + [Buffer("map_noise.freqs", frequencies_of(network))] * (network.times == "fourier")
+
+
+def _frequencies(network: UNet, frame: Frame) -> list[Buffer]:
+    return [Buffer("GaussianFourierProjection_0/W", frequencies_of(network))]
 
 
 def _has(*parts: str) -> Callable[[Opened], bool]:
@@ -123,7 +124,7 @@ LAYOUTS = {
         Layout(
             "openai",
             _has("time_embed.0.", "input_blocks.0.0."),
-            lambda found, options: facts.openai(found.tensors, options),
+            lambda found, options: settings.openai(found.tensors, options),
             lambda found, options: conventions.of_kind(options, (250.0, 0.0)),
             _openai,
             _no_buffers,
@@ -132,7 +133,7 @@ LAYOUTS = {
         Layout(
             "diffusers",
             _has("conv_in.", "time_embedding.", "down_blocks."),
-            lambda found, options: facts.diffusers(found.companion["unet"]),
+            lambda found, options: settings.diffusers(found.companion["unet"]),
             _of_diffusers,
             _diffusers,
             _no_buffers,
@@ -141,7 +142,7 @@ LAYOUTS = {
         Layout(
             "edm",
             _has("map_layer0.", "enc.", "dec."),
-            lambda found, options: facts.edm(found.tensors, options),
+            lambda found, options: settings.edm(found.tensors, options),
             _of_edm,
             _edm,
             _filters,
@@ -150,10 +151,10 @@ LAYOUTS = {
         Layout(
             "flax",
             _has("GaussianFourierProjection_0/", "ResnetBlockBigGANpp_0/"),
-            lambda found, options: facts.flax(found.tensors, options),
+            lambda found, options: settings.flax(found.tensors, options),
             lambda found, options: conventions.of_kind(options),
             _flax,
-            _no_buffers,
+            _frequencies,
             (*_MODEL, "side", "attention", "weights"),
         ),
     )

@@ -5,7 +5,7 @@ A place is a role in the network, its level and its number there, and a part of 
 =========  =====================================================  ==========================================
 role       what                                                   parts
 =========  =====================================================  ==========================================
-embed      the embedding of time and label                        time0, time1, label, augment, freqs
+embed      the embedding of time and label                        time0, time1, label, label_bias, augment
 stem       the first convolution                                  conv
 enc, dec   the residual blocks on the way down and up, by level   norm0, conv0, affine, norm1, conv1, skip,
 mid        the two in the middle                                  norm2, qkv, proj
@@ -45,11 +45,13 @@ class Frame:
     side: int
     attentions: frozenset[Place]
     """The places of the attentions' projections, ``proj``."""
+    song: bool = False
+    """Whether EDM's program has the network as a SongUNet, not as a DhariwalUNet."""
 
     @classmethod
-    def of(cls, levels: int, blocks: int, side: int, places: Iterable[Place]) -> Frame:
+    def of(cls, levels: int, blocks: int, side: int, places: Iterable[Place], song: bool = False) -> Frame:
         """Return the frame of a network with layers in these places."""
-        return cls(levels, blocks, side, frozenset(p for p in places if p.part == "proj"))
+        return cls(levels, blocks, side, frozenset(p for p in places if p.part == "proj"), song)
 
 
 Names = Callable[[Frame, Place], str]
@@ -126,14 +128,15 @@ _DIFFUSERS_BLOCK = {
 
 
 def edm(frame: Frame, place: Place) -> str:
-    """Return the name in ``training.networks.SongUNet`` (NVlabs/edm), of which DhariwalUNet's differ by `adm` alone."""
+    """Return the name in ``training.networks.SongUNet`` or ``DhariwalUNet`` (NVlabs/edm)."""
     role, part, level, index = place
     if role == "embed":
-        names = {"time0": "map_layer0", "time1": "map_layer1", "label": "map_label", "augment": "map_augment"}
-        return names.get(part, "map_noise")
+        if part.startswith("label"):
+            return "map_label"
+        return {"time0": "map_layer0", "time1": "map_layer1", "augment": "map_augment"}[part]
     side = frame.side >> (frame.levels - 1 if role == "mid" else level)
     if role == "out":
-        return f"dec.{side}x{side}_aux_{part}"
+        return f"dec.{side}x{side}_aux_{part}" if frame.song else f"out_{part}"
     if role == "stem":
         return f"enc.{side}x{side}_conv"
     half = "enc" if role in ("enc", "down", "aux") else "dec"
@@ -141,16 +144,11 @@ def edm(frame: Frame, place: Place) -> str:
     return f"{half}.{side}x{side}_{block}" + ("" if role == "aux" else f".{part}")
 
 
-def adm(frame: Frame, place: Place) -> str:
-    """Return the name in ``training.networks.DhariwalUNet`` (NVlabs/edm)."""
-    return f"out_{place.part}" if place.role == "out" else edm(frame, place)
-
-
 def flax(frame: Frame, place: Place) -> str:
     """Return the path in ``jcm.models.ncsnpp.NCSNpp`` (openai/consistency_models_cifar10); q, k, v are NIN_0, 1, 2."""
     role, part, level, index = place
     if role == "embed":
-        return {"time0": "Dense_0", "time1": "Dense_1", "freqs": "GaussianFourierProjection_0"}[part]
+        return {"time0": "Dense_0", "time1": "Dense_1"}[part]
     if role == "stem":
         return "Conv_0"
     if role == "out":

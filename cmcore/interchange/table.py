@@ -9,7 +9,7 @@ import numpy as np
 
 from cmcore.errors import Error
 from cmcore.interchange.changes import Change, Shape
-from cmcore.networks import Architecture
+from cmcore.networks import UNet
 from cmcore.run.report import table
 
 SHOWN = 20
@@ -32,9 +32,9 @@ class Buffer(NamedTuple):
     tolerance: float = 1e-6
 
 
-def published_shapes(rows: Iterable[Row], architecture: Architecture) -> dict[str, Shape]:
+def published_shapes(rows: Iterable[Row], network: UNet) -> dict[str, Shape]:
     """Return the shape of every published weight of a network by name; nothing of a weight's size is made."""
-    layout = architecture.layout()
+    layout = network.layout()
     shapes: dict[str, Shape] = {}
     for row in rows:
         shapes |= zip(row.published, row.change.shapes(layout[row.ours]), strict=True)
@@ -45,7 +45,7 @@ def taken(
     rows: Sequence[Row],
     buffers: Sequence[Buffer],
     tensors: Mapping[str, np.ndarray],
-    architecture: Architecture,
+    network: UNet,
     source: str,
     optional: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
@@ -53,7 +53,7 @@ def taken(
 
     Buffers may be missing; those that are there must be what the network computes with. ``optional`` are names that mean nothing to us.
     """
-    expected = published_shapes(rows, architecture)
+    expected = published_shapes(rows, network)
     constants = {buffer.name: buffer for buffer in buffers}
     told = [(name, "missing", _sized(shape), "-") for name, shape in expected.items() if name not in tensors]
     for name, array in tensors.items():

@@ -1,56 +1,20 @@
-"""What a published checkpoint says of its U-Net, whoever wrote it: made out of the weights' names and shapes, or of a companion file."""
+"""The settings of a published U-Net, made out of its weights' names and shapes, or of a companion file."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from cmcore.errors import Error
+from cmcore.networks import UNet
 
 Tensors = Mapping[str, np.ndarray]
 
 
-@dataclass(frozen=True)
-class Facts:
-    """The settings that published U-Nets differ in.
-
-    ``levels`` are the channels of each level from the full size down, ``blocks`` the residual blocks of each on the way down,
-    ``attention`` the levels that have attention, ``width`` the number that the time's features and the embedding are
-    multiples of. ``style`` is the program's: "adm" (OpenAI's and EDM's), "ddpmpp" or "ncsnpp" (Song's, in EDM's form or in
-    Flax) or "ddpm" (diffusers' with convolutions that halve and double).
-    """
-
-    style: str
-    shape: tuple[int, int, int]
-    width: int
-    levels: tuple[int, ...]
-    blocks: int
-    attention: tuple[int, ...]
-    head_width: int | None = None
-    """Channels of an attention's head; None: one head."""
-    classes: int = 0
-    augment: int = 0
-    scale_shift: bool = True
-    interleaved: bool = False
-    """Whether queries, keys and values are published in turns."""
-    time_scale: float = 1.0
-    endpoint: bool = False
-    """Whether the lowest frequency of the time's features is the last on the ladder, rather than the one beyond."""
-    sin_first: bool = False
-    eps: float = 1e-5
-    pad: int = 1
-    """How the convolutions that halve pad: 1 on each side, or 0: 1 at the end alone."""
-
-    def __post_init__(self) -> None:
-        if not self.levels or min(*self.levels, self.blocks, self.width, *self.shape) < 1:
-            raise Error(f"No network can be made out: it would have {self.blocks} blocks in levels of {self.levels} channels.")
-
-
-def openai(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
+def openai(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     """Return what the weights of ``cm.unet.UNetModel`` say; the image's side and the heads' width are asked for."""
     lifts = sorted({(int(m[1]), m[2]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", n))})
     outputs = 1 + max(int(m[1]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.", n)))
@@ -59,22 +23,22 @@ def openai(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
         raise Error("The network halves and doubles its images by convolutions (resblock_updown=False), which is not known here.")
     firsts = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     channels = tuple(_rows(tensors, f"{first}.0.out_layers.0.weight") for first in firsts)
-    embedding = _shape(tensors, "time_embed.0.weight")
-    return Facts(
-        "adm",
-        (_shape(tensors, "input_blocks.0.0.weight")[1], *[asked(options, "side", "the images' side in pixels")] * 2),
-        embedding[1],
-        channels,
+    width, side = _shape(tensors, "time_embed.0.weight")[1], asked(options, "side", "the images' side in pixels")
+    return UNet(
+        (_shape(tensors, "input_blocks.0.0.weight")[1], side, side),
+        width,
+        _multipliers(channels, width, _rows(tensors, "input_blocks.0.0.weight")),
         blocks,
-        tuple(level for level, first in enumerate(firsts) if f"{first}.1.qkv.weight" in tensors),
-        asked(options, "head_width", "the channels of each head of the attention (64 in OpenAI's own)"),
+        tuple(2**level for level, first in enumerate(firsts) if f"{first}.1.qkv.weight" in tensors),
+        head_channels=asked(options, "head_width", "the channels of each head of the attention (64 in OpenAI's own)"),
         classes=_rows(tensors, "label_emb.weight") if "label_emb.weight" in tensors else 0,
         scale_shift=_rows(tensors, "input_blocks.1.0.emb_layers.1.weight") == 2 * channels[0],
-        time_scale=1000.0,
+        group_channels=1,
+        times="sinusoidal",
     )
 
 
-def edm(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
+def edm(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     """Return what the weights of NVlabs/edm's SongUNet or DhariwalUNet say; nothing is asked for."""
     sides = sorted({int(m[1]) for n in tensors if (m := re.match(r"enc\.(\d+)x\d+_block0\.", n))}, reverse=True)
     if not sides:
@@ -85,26 +49,32 @@ def edm(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
     residual = any("_aux_residual." in n for n in tensors)
     if song and fourier != residual or any("_aux_skip." in n or "_aux_up." in n for n in tensors):
         raise Error("The network is neither DDPM++ nor NCSN++ as published: its embedding and its paths past the levels are mixed.")
-    label = "map_label.weight"
-    return Facts(
-        ("ncsnpp" if fourier else "ddpmpp") if song else "adm",
-        (_shape(tensors, f"{stem}_conv.weight")[1], sides[0], sides[0]),
-        _shape(tensors, "map_layer0.weight")[1] // (2 if fourier else 1),
-        tuple(_rows(tensors, f"enc.{s}x{s}_block0.norm1.weight") for s in sides),
-        blocks,
-        tuple(level for level, s in enumerate(sides) if f"enc.{s}x{s}_block0.qkv.weight" in tensors),
-        None if song else 64,
-        classes=_shape(tensors, label)[1] if label in tensors else 0,
-        augment=_shape(tensors, "map_augment.weight")[1] if "map_augment.weight" in tensors else 0,
-        scale_shift=not song,
-        interleaved=True,
-        endpoint=song,
-        sin_first=song,
-        eps=1e-6 if song else 1e-5,
-    )
+    width = _shape(tensors, "map_layer0.weight")[1] // (2 if fourier else 1)
+    channels = tuple(_rows(tensors, f"enc.{s}x{s}_block0.norm1.weight") for s in sides)
+    network: dict[str, Any] = {
+        "shape": (_shape(tensors, f"{stem}_conv.weight")[1], sides[0], sides[0]),
+        "width": width,
+        "multipliers": _multipliers(channels, width, _rows(tensors, f"{stem}_conv.weight")),
+        "blocks": blocks,
+        "attention": tuple(2**level for level, s in enumerate(sides) if f"enc.{s}x{s}_block0.qkv.weight" in tensors),
+        "classes": _shape(tensors, "map_label.weight")[1] if "map_label.weight" in tensors else 0,
+        "augment": _shape(tensors, "map_augment.weight")[1] if "map_augment.weight" in tensors else 0,
+    }
+    if not song:
+        return UNet(**network, times="sinusoidal")
+    if fourier:
+        network |= _NCSNPP | {"fourier": tuple(float(f) for f in tensors["map_noise.freqs"])}
+    return UNet(**{**_SONG, **network})
 
 
-def flax(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
+_SONG: dict[str, Any] = {
+    "attend_last": True, "head_channels": 0, "label_early": True, "scale_shift": False, "skip_conv": True,
+    "skip_scale": 0.5**0.5, "eps": 1e-6, "times": "sinusoidal-end", "sine_first": True,
+}  # fmt: skip
+_NCSNPP: dict[str, Any] = {"times": "fourier", "features": 2, "taps": (1.0, 3.0, 3.0, 1.0), "residual": True}
+
+
+def flax(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     """Return what the parameters of ``jcm.models.ncsnpp.NCSNpp`` say; the image's side and where attention is are asked for."""
     side = asked(options, "side", "the images' side in pixels (32 in OpenAI's own)")
     attention = asked(options, "attention", "the side at which there is attention (16 in OpenAI's own)")
@@ -116,30 +86,29 @@ def flax(tensors: Tensors, options: Mapping[str, Any]) -> Facts:
     channels = tuple(
         _rows(tensors, f"ResnetBlockBigGANpp_{level * (blocks + 1)}/GroupNorm_1/scale") for level in range(levels)
     )
-    return Facts(
-        "ncsnpp",
-        (_shape(tensors, "Conv_0/kernel")[2], side, side),
-        _rows(tensors, "GaussianFourierProjection_0/W"),
-        channels,
-        blocks,
-        tuple(level for level in range(levels) if side >> level == attention),
-        scale_shift=False,
-        endpoint=True,
-        sin_first=True,
-        eps=1e-6,
-    )
+    frequencies = tensors["GaussianFourierProjection_0/W"]
+    width = len(frequencies)
+    network = {
+        "shape": (_shape(tensors, "Conv_0/kernel")[2], side, side),
+        "width": width,
+        "multipliers": _multipliers(channels, width, _shape(tensors, "Conv_0/kernel")[3]),
+        "blocks": blocks,
+        "attention": tuple(2**level for level in range(levels) if side >> level == attention),
+        "fourier": tuple(float(f) for f in frequencies),
+    }
+    return UNet(**{**_SONG, **_NCSNPP, **network})
 
 
 _DOWN = {"DownBlock2D": False, "ResnetDownsampleBlock2D": False, "AttnDownBlock2D": True}
 _UP = {"UpBlock2D": False, "ResnetUpsampleBlock2D": False, "AttnUpBlock2D": True}
 _FIXED = {
     "center_input_sample": (False,), "time_embedding_type": ("positional",), "mid_block_type": ("UNetMidBlock2D",),
-    "mid_block_scale_factor": (1, 1.0), "act_fn": ("silu", "swish"), "add_attention": (True,), "class_embed_type": (None,),
-    "norm_num_groups": (32,), "time_embedding_dim": (None,),
+    "mid_block_scale_factor": (1, 1.0), "act_fn": ("silu", "swish"), "class_embed_type": (None,), "time_embedding_dim": (None,),
+    "resnet_time_scale_shift": ("default", "scale_shift"), "downsample_padding": (1, 0),
 }  # fmt: skip
 
 
-def diffusers(config: Mapping[str, Any]) -> Facts:
+def diffusers(config: Mapping[str, Any]) -> UNet:
     """Return what the config.json of a ``diffusers.UNet2DModel`` says; an `Error` names the setting that is not known here."""
     for name, known in _FIXED.items():
         if config.get(name, known[0]) not in known:
@@ -150,44 +119,62 @@ def diffusers(config: Mapping[str, Any]) -> Facts:
     attends = tuple(_DOWN[k] for k in down)
     if len(down) != len(channels) or attends != tuple(_UP[k] for k in reversed(up)):
         raise Error(f"The UNet2DModel's levels differ on the way down ({', '.join(down)}) and up ({', '.join(up)}).")
-    shift = config.get("resnet_time_scale_shift", "default")
-    if shift == "scale_shift" and config.get("attn_norm_num_groups") is None:
+    scale_shift, attends_middle = config.get("resnet_time_scale_shift") == "scale_shift", config.get("add_attention", True)
+    if scale_shift and attends_middle and config.get("attn_norm_num_groups") is None:
         raise Error("The UNet2DModel's middle attention has no norm (attn_norm_num_groups is null), which is not known here.")
     if config.get("in_channels") != config.get("out_channels"):
         raise Error(
             f"The UNet2DModel takes {config.get('in_channels')} channels and gives {config.get('out_channels')}; a network "
             "that gives a variance besides is not known here."
         )
-    plain = _plain(config, down, up)
     side = config.get("sample_size")
     if side is None:
         raise Error("The UNet2DModel's config.json has no sample_size, the images' side in pixels.")
-    return Facts(
-        "ddpm" if plain else "adm",
-        (config.get("in_channels", 3), *(side if isinstance(side, (list, tuple)) else (side, side))),
+    shift, groups = config.get("freq_shift", 0), config.get("norm_num_groups", 32)
+    if shift not in (0, 1):
+        raise Error(f"The UNet2DModel has freq_shift={shift}; known here are 0 and 1.")
+    if config.get("attn_norm_num_groups") not in (None, groups):
+        raise Error("The UNet2DModel's middle attention has a norm of another number of groups, which is not known here.")
+    return UNet(
+        (config["in_channels"], *(side if isinstance(side, (list, tuple)) else (side, side))),
         channels[0],
-        channels,
+        _multipliers(channels, channels[0], channels[0]),
         config.get("layers_per_block", 2),
-        tuple(level for level, attention in enumerate(attends) if attention),
-        config.get("attention_head_dim"),
+        tuple(2**level for level, attention in enumerate(attends) if attention),
+        attend_middle=config.get("add_attention", True),
+        head_channels=config.get("attention_head_dim") or 0,
         classes=config.get("num_class_embeds") or 0,
-        scale_shift=shift == "scale_shift",
-        endpoint=bool(config.get("freq_shift", 0)),
-        sin_first=not config.get("flip_sin_to_cos", True),
+        scale_shift=scale_shift,
+        resize=_resize(config, down, up),
+        groups=groups,
+        group_channels=1,
         eps=config.get("norm_eps", 1e-5),
-        pad=config.get("downsample_padding", 1),
+        times="sinusoidal-end" if shift else "sinusoidal",
+        sine_first=not config.get("flip_sin_to_cos", True),
+        dropout=config.get("dropout", 0.0),
     )
 
 
-def _plain(config: Mapping[str, Any], down: tuple[str, ...], up: tuple[str, ...]) -> bool:
-    """Whether images are halved and doubled by convolutions rather than by residual blocks; an `Error` if by both."""
-    # The last level is not left, so what its block would do is told by nothing.
+def _resize(config: Mapping[str, Any], down: tuple[str, ...], up: tuple[str, ...]) -> Literal["block", "conv", "conv-end"]:
+    """How images are halved and doubled; an `Error` if in several ways."""
     kinds = {"DownBlock2D": "conv", "UpBlock2D": "conv", "AttnDownBlock2D": config.get("downsample_type", "conv")}
     kinds |= {"AttnUpBlock2D": config.get("upsample_type", "conv")}
+    # What the last level's block would do is done by nothing.
     found = {kinds.get(k, "resnet") for k in (*down[:-1], *up[:-1])}
     if len(found) > 1 or not found <= {"conv", "resnet"}:
         raise Error(f"The UNet2DModel halves and doubles its images in several ways ({', '.join(sorted(map(str, found)))}).")
-    return found == {"conv"}
+    if found != {"conv"}:
+        return "block"
+    return "conv" if config.get("downsample_padding", 1) else "conv-end"
+
+
+def _multipliers(channels: tuple[int, ...], width: int, stem: int) -> tuple[int, ...]:
+    if stem != width or any(c % width for c in channels):
+        raise Error(
+            f"The levels of the network have {', '.join(map(str, channels))} channels after a first convolution to {stem}; known "
+            f"here are multiples of the embedding's {width}, and as many at first."
+        )
+    return tuple(c // width for c in channels)
 
 
 def asked(options: Mapping[str, Any], name: str, what: str) -> int:
