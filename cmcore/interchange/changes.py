@@ -54,9 +54,7 @@ TRANSPOSED = single(lambda a: a.T, lambda a: a.T, lambda s: s[::-1])
 HWIO = single(lambda a: a.transpose(3, 2, 0, 1), lambda a: a.transpose(2, 3, 1, 0), lambda s: (*s[2:], s[1], s[0]))
 """The published kernel is (height, width, in, out)."""
 
-THIRDS = Change(
-    np.concatenate, lambda a: np.split(a, 3), lambda s: [(s[0] // 3, *s[1:])] * 3
-)
+THIRDS = Change(np.concatenate, lambda a: np.split(a, 3), lambda s: [(s[0] // 3, *s[1:])] * 3)
 """Queries, keys and values are published each by itself, and ours follow one another."""
 
 NINS = Change(

@@ -10,7 +10,7 @@ from typing import Any
 from cmcore import grids, recipes
 from cmcore.errors import Error
 from cmcore.networks import Adapted, Architecture
-from cmcore.networks.clocks import betas_of, ratios
+from cmcore.networks.clocks import SCHEDULES, betas_of, ratios
 from cmcore.recipes import Recipe
 
 KINDS = ("consistency", "score")
@@ -32,7 +32,7 @@ class Convention:
     t_min: float = grids.T_MIN
     t_max: float = grids.T_MAX
     recipe: str = ""
-    """The recipe to have it trained with; by default `cd`, whose scalings are the published ones, or `edm`."""
+    """The recipe to have it trained with; by default `cd` (or `ect`), whose scalings are the published ones, or `edm`."""
 
     def changed(self, asked: Mapping[str, Any]) -> Convention:
         """Return it with those of the settings that the user gave."""
@@ -40,10 +40,14 @@ class Convention:
 
     def recipe_of(self) -> Recipe:
         """Return the recipe that the model counts as trained with; `Error` if it has no such options."""
-        name = self.recipe or ("cd" if self.kind == "consistency" else "edm")
+        # The identity is at t_min under the scalings of `cd`, at 0 under those of `ect`.
+        consistency = "cd" if self.t_min else "ect"
+        name = self.recipe or (consistency if self.kind == "consistency" else "edm")
         recipe = recipes.get(name, sigma_data=self.sigma_data, t_max=self.t_max, **self._t_min(name))
         if recipe.family != "edm" or recipe.two_times:
-            raise Error(f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe.")
+            raise Error(
+                f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe."
+            )
         if (name == "edm") != (self.kind == "score"):
             raise Error(f"The recipe {name!r} does not train a {self.kind} model; leave out recipe, or set kind.")
         return recipe
@@ -126,3 +130,66 @@ def of_kind(options: Mapping[str, Any], numbers: tuple[float, float] = (0.25, 0.
             f"--set kind=consistency or --set kind=score{said}."
         )
     return Convention(kind, numbers=numbers)
+
+
+def of_model(recipe: Recipe, architecture: Architecture) -> Convention:
+    """Return the convention of a model of ours; an `Error` for one that no published program has the like of."""
+    if recipe.two_times or recipe.family != "edm":
+        what = "a flow map, whose network has two times" if recipe.two_times else f"of the kind {recipe.family!r}"
+        raise Error(
+            f"The model, trained with {recipe.name!r}, is {what}; the published programs' networks have one time and EDM's "
+            "scalings, so it cannot be exported to them."
+        )
+    kind = "score" if recipe.name in ("edm", "pd") else "consistency"
+    t_min = recipe.t_min if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
+    plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.t_max)
+    if not isinstance(architecture, Adapted):
+        return plain
+    return replace(plain, predicts=architecture.predicts, clock=architecture.clock, numbers=architecture.numbers)
+
+
+def to_scheduler(convention: Convention) -> tuple[str, dict[str, Any]]:
+    """Return diffusers' pipeline of a model and its scheduler_config.json; `of_scheduler` backwards."""
+    c = convention
+    if c.kind == "consistency" and (c.predicts, c.clock, c.numbers) == ("free", "log", (250.0, 0.0)):
+        times = {"sigma_min": c.t_min, "sigma_max": c.t_max, "sigma_data": c.sigma_data}
+        return "ConsistencyModelPipeline", _CONSISTENCY | times
+    predictions = {ours: theirs for theirs, ours in PREDICTIONS.items()}
+    if c.kind == "score" and c.predicts in predictions and c.clock in SCHEDULES:
+        return "DDPMPipeline", _DDPM | {"prediction_type": predictions[c.predicts]} | _betas(c.clock, c.numbers)
+    raise Error(
+        "diffusers has pipelines for consistency models whose network is told 250 ln(t), as OpenAI's are, and for score models "
+        "that count a DDPM's steps; this model is neither. A model imported from such a one, or trained from it with --init, is."
+    )
+
+
+_CONSISTENCY = {
+    "_class_name": "CMStochasticIterativeScheduler", "num_train_timesteps": 40, "rho": 7.0, "s_noise": 1.0,
+    "clip_denoised": False,
+}  # fmt: skip
+_DDPM = {"_class_name": "DDPMScheduler", "clip_sample": True, "variance_type": "fixed_small"}
+
+
+def _betas(schedule: str, numbers: tuple[float, ...]) -> dict[str, Any]:
+    if schedule == "betas":
+        return {"num_train_timesteps": len(numbers), "beta_schedule": "linear", "trained_betas": list(numbers)}
+    names = ("num_train_timesteps", "beta_start", "beta_end")
+    return {"beta_schedule": schedule, **dict(zip(names, (int(numbers[0]), *numbers[1:]), strict=False))}
+
+
+def to_preconditioning(convention: Convention) -> tuple[str, dict[str, float]]:
+    """Return the class of NVlabs/edm or locuslab/ect that uses a network as the model does; `of_preconditioning` backwards."""
+    c = convention
+    if (c.predicts, c.clock, c.numbers) == ("free", "log", (0.25, 0.0)):
+        if c.kind == "score":
+            return "EDMPrecond", {"sigma_data": c.sigma_data}
+        return "ECMPrecond", {"sigma_data": c.sigma_data, "sigma_min": c.t_min}
+    if c.kind == "score" and (c.predicts, c.clock) == ("noise", "vp"):
+        beta_min, beta_max, last = c.numbers
+        return "VPPrecond", {"beta_min": beta_min, "beta_d": beta_max - beta_min, "M": last + 1.0}
+    if c.kind == "score" and (c.predicts, c.clock, c.numbers) == ("minus_noise", "log", (1.0, -math.log(2.0))):
+        return "VEPrecond", {"sigma_min": c.t_min, "sigma_max": c.t_max}
+    raise Error(
+        "EDM's and ECT's programs use a network as EDMPrecond, VPPrecond, VEPrecond or ECMPrecond do; this model's network is "
+        f"told the time by the clock {c.clock!r}{c.numbers[:3]} and predicts {c.predicts!r}, which is none of them."
+    )

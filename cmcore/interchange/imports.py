@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from cmcore.errors import Error
+from cmcore.errors import Error, sentence
 from cmcore.interchange.layouts import LAYOUTS, Layout
 from cmcore.interchange.opening import Opened, opened
 from cmcore.interchange.table import taken
@@ -43,10 +43,15 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
     found = opened(Path(path), options.get("weights"))
     chosen = _layout(found, layout)
     _check_options(chosen, options)
-    network = chosen.network(found, options)
-    rows, buffers = chosen.table(network)
+    try:
+        network = chosen.network(found, options)
+        convention = chosen.convention(found, options).changed(options)
+        rows, buffers = chosen.table(network)
+    except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError) as unfit:
+        raise Error(
+            f"{path} is no checkpoint of the layout {chosen.name!r} that can be made out: {_said(unfit)}"
+        ) from unfit
     weights = taken(rows, buffers, found.tensors, network, str(path))
-    convention = chosen.convention(found, options).changed(options)
     architecture = convention.adapted(network)
     if isinstance(architecture, Adapted):
         weights = {f"net.{name}": weight for name, weight in weights.items()}
@@ -82,6 +87,10 @@ def parsed(pairs: Sequence[str]) -> dict[str, Any]:
             what = "a whole number" if OPTIONS[name] is int else "a number"
             raise ValueError(f"{name} must be {what}, got {text!r}.") from None
     return options
+
+
+def _said(problem: Exception) -> str:
+    return f"it lacks {problem}." if isinstance(problem, KeyError) else sentence(problem)
 
 
 def _layout(found: Opened, name: str | None) -> Layout:

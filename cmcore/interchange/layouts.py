@@ -107,7 +107,17 @@ def _has(*parts: str) -> Callable[[Opened], bool]:
     return lambda found: all(any(name.startswith(part) for name in found.tensors) for part in parts)
 
 
+def _network_of_diffusers(found: Opened, options: Mapping[str, Any]) -> UNet:
+    if "unet" not in found.companion:
+        raise Error(f"{found.path} has diffusers' names and no config.json beside; give the folder that they are in.")
+    return settings.diffusers(found.companion["unet"])
+
+
 def _of_diffusers(found: Opened, options: Mapping[str, Any]) -> Convention:
+    if "scheduler" not in found.companion:
+        raise Error(
+            f"{found.path} has no scheduler/scheduler_config.json, which says how its network is used; give the whole pipeline."
+        )
     return conventions.of_scheduler(found.companion["scheduler"])
 
 
@@ -133,7 +143,7 @@ LAYOUTS = {
         Layout(
             "diffusers",
             _has("conv_in.", "time_embedding.", "down_blocks."),
-            lambda found, options: settings.diffusers(found.companion["unet"]),
+            _network_of_diffusers,
             _of_diffusers,
             _diffusers,
             _no_buffers,

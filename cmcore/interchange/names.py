@@ -69,7 +69,11 @@ def openai(frame: Frame, place: Place) -> str:
     if role == "out":
         return {"norm": "out.0", "conv": "out.2"}[part]
     if role == "mid":
-        return "middle_block.1." + _OPENAI_ATTENTION[part] if place.attends else _openai_block(f"middle_block.{2 * index}", part)
+        return (
+            "middle_block.1." + _OPENAI_ATTENTION[part]
+            if place.attends
+            else _openai_block(f"middle_block.{2 * index}", part)
+        )
     if role in ("enc", "down"):
         block = f"input_blocks.{level * across + (1 + index if role == 'enc' else 0)}"
     else:
@@ -101,7 +105,9 @@ def diffusers(frame: Frame, place: Place) -> str:
     """Return the name in ``diffusers.UNet2DModel``; queries, keys and values are ``.to_q``, ``.to_k`` and ``.to_v``."""
     role, part, level, index = place
     if role == "embed":
-        return {"time0": "time_embedding.linear_1", "time1": "time_embedding.linear_2", "label": "class_embedding"}[part]
+        return {"time0": "time_embedding.linear_1", "time1": "time_embedding.linear_2", "label": "class_embedding"}[
+            part
+        ]
     if role == "stem":
         return "conv_in"
     if role == "out":

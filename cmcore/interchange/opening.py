@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,8 +31,8 @@ class Opened:
     companion: Mapping[str, Any] = field(default_factory=dict)
 
 
-CONFIG, SETTINGS = "config.json", "network.json"
-"""The companions that make a folder diffusers' or one of ours with EDM's names."""
+CONFIG, SETTINGS, WEIGHTS = "config.json", "network.json", "diffusion_pytorch_model.safetensors"
+"""The companions that make a folder one of diffusers, or one of ours with names of EDM, and the weights of the first."""
 
 
 def opened(path: Path, chosen: str | None = None) -> Opened:
@@ -45,9 +45,20 @@ def opened(path: Path, chosen: str | None = None) -> Opened:
     try:
         with placed(path):
             return _folder(path) if path.is_dir() else _file(path, chosen)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, RecursionError) as broken:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        OverflowError,
+        RecursionError,
+    ) as broken:
         said = str(broken).strip("'").rstrip(".")
-        raise Error(f"{path} cannot be read: it is truncated or damaged, or no checkpoint of a kind known here ({said}).") from broken
+        raise Error(
+            f"{path} cannot be read: it is truncated or damaged, or no checkpoint of a kind known here ({said})."
+        ) from broken
     except zipfile.BadZipFile as broken:
         raise Error(f"{path} cannot be read: it is truncated or damaged ({str(broken).rstrip('.')}).") from broken
 
@@ -57,12 +68,14 @@ def _folder(path: Path) -> Opened:
         return Opened(path, _safetensors(path / "network.safetensors"), _json(path / SETTINGS))
     unet = path / "unet" if (path / "unet").is_dir() else path
     if not (unet / CONFIG).is_file():
-        raise Error(f"{path} holds no checkpoint known here: neither a diffusers {CONFIG} nor {SETTINGS}; give the file itself.")
+        raise Error(
+            f"{path} holds no checkpoint known here: neither a diffusers {CONFIG} nor {SETTINGS}; give the file itself."
+        )
     companion: dict[str, Any] = {"unet": _json(unet / CONFIG)}
     scheduler = path / "scheduler" / "scheduler_config.json"
     if scheduler.is_file():
         companion["scheduler"] = _json(scheduler)
-    weights = unet / "diffusion_pytorch_model.safetensors"
+    weights = unet / WEIGHTS
     if weights.is_file():
         return Opened(path, _safetensors(weights), companion)
     older = unet / "diffusion_pytorch_model.bin"
@@ -111,10 +124,12 @@ def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.nd
     """The weights and what is said of their use: all of a file, or of several sets of weights the one that was chosen."""
     if not isinstance(content, (dict, Made)):
         raise ValueError("it holds no weights by name")
-    sets = {} if isinstance(content, Made) else {str(k): v for k, v in content.items() if k not in _NO_SETS and _holds(v)}
+    sets = (
+        {} if isinstance(content, Made) else {str(k): v for k, v in content.items() if k not in _NO_SETS and _holds(v)}
+    )
     if not sets and _holds(content):
         sets = {"": content}
-    if name is not None and name not in sets or not sets:
+    if (name is not None and name not in sets) or not sets:
         raise Error(f"{path} has no weights {name!r}; it has {', '.join(sets) or 'none'}.")
     if name is None and len(sets) > 1:
         raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {', '.join(sets)}.")
@@ -130,31 +145,25 @@ _NO_SETS = ("opt_state", "optimizer_state", "rng_state")
 
 def _holds(value: Any) -> bool:
     """Whether it holds weights by name, rather than being one itself."""
-    return not _is_weight(value) and bool(_weights(value))
+    return not isinstance(value, (Tensor, np.ndarray)) and next(_found(value), None) is not None
 
 
-def _is_weight(value: Any) -> bool:
-    return isinstance(value, (Tensor, np.ndarray))
-
-
-def _weights(value: Any, path: str = "", joint: str = ".") -> dict[str, np.ndarray]:
+def _weights(value: Any) -> dict[str, np.ndarray]:
     """The tensors in dicts and in records of modules, by name."""
-    if isinstance(value, Tensor):
-        return {path: value.array()}
-    if isinstance(value, np.ndarray):
-        return {path: value}
-    if isinstance(value, dict):
-        if any(isinstance(v, np.ndarray) for v in value.values()) or not any(map(_is_weight, value.values())):
-            joint = "/"
-        named = {str(k): v for k, v in value.items()}
-    elif (state := _state(value)) is not None:
+    return {name: tensor.array() if isinstance(tensor, Tensor) else tensor for name, tensor in _found(value)}
+
+
+def _found(value: Any, path: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    if isinstance(value, (Tensor, np.ndarray)):
+        yield path, value
+        return
+    state, named = _state(value), value if isinstance(value, dict) else {}
+    if state is not None:
         named = {k: v for group in ("_parameters", "_buffers", "_modules") for k, v in (state.get(group) or {}).items()}
-    else:
-        return {}
-    found: dict[str, np.ndarray] = {}
+    # Flax's names are paths.
+    joint = "." if state is not None or any(isinstance(v, Tensor) for v in named.values()) else "/"
     for name, child in named.items():
-        found |= _weights(child, f"{path}{joint}{name}" if path else name, joint)
-    return found
+        yield from _found(child, f"{path}{joint}{name}" if path else str(name))
 
 
 def _state(value: Any) -> dict[str, Any] | None:

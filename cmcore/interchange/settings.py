@@ -16,11 +16,15 @@ Tensors = Mapping[str, np.ndarray]
 
 def openai(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     """Return what the weights of ``cm.unet.UNetModel`` say; the image's side and the heads' width are asked for."""
-    lifts = sorted({(int(m[1]), m[2]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", n))})
+    lifts = sorted(
+        {(int(m[1]), m[2]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", n))}
+    )
     outputs = 1 + max(int(m[1]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.", n)))
     blocks, levels = (lifts[0][0] if lifts else outputs - 1), len(lifts) + 1
     if any(kind == "conv" for _, kind in lifts):
-        raise Error("The network halves and doubles its images by convolutions (resblock_updown=False), which is not known here.")
+        raise Error(
+            "The network halves and doubles its images by convolutions (resblock_updown=False), which is not known here."
+        )
     firsts = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     channels = tuple(_rows(tensors, f"{first}.0.out_layers.0.weight") for first in firsts)
     width, side = _shape(tensors, "time_embed.0.weight")[1], asked(options, "side", "the images' side in pixels")
@@ -47,8 +51,10 @@ def edm(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     blocks = len({n.split(".")[1] for n in tensors if n.startswith(f"{stem}_block")})
     song, fourier = any(n.endswith("_aux_conv.weight") for n in tensors), "map_noise.freqs" in tensors
     residual = any("_aux_residual." in n for n in tensors)
-    if song and fourier != residual or any("_aux_skip." in n or "_aux_up." in n for n in tensors):
-        raise Error("The network is neither DDPM++ nor NCSN++ as published: its embedding and its paths past the levels are mixed.")
+    if (song and fourier != residual) or any("_aux_skip." in n or "_aux_up." in n for n in tensors):
+        raise Error(
+            "The network is neither DDPM++ nor NCSN++ as published: its embedding and its paths past the levels are mixed."
+        )
     width = _shape(tensors, "map_layer0.weight")[1] // (2 if fourier else 1)
     channels = tuple(_rows(tensors, f"enc.{s}x{s}_block0.norm1.weight") for s in sides)
     network: dict[str, Any] = {
@@ -113,15 +119,22 @@ def diffusers(config: Mapping[str, Any]) -> UNet:
     for name, known in _FIXED.items():
         if config.get(name, known[0]) not in known:
             raise Error(f"The UNet2DModel has {name}={config[name]!r}; known here is {' or '.join(map(repr, known))}.")
-    channels, down, up = (tuple(config.get(k, ())) for k in ("block_out_channels", "down_block_types", "up_block_types"))
+    channels, down, up = (
+        tuple(config.get(k, ())) for k in ("block_out_channels", "down_block_types", "up_block_types")
+    )
     if odd := [k for k in down if k not in _DOWN] + [k for k in up if k not in _UP]:
         raise Error(f"The UNet2DModel has blocks of the type {odd[0]}; known here are {', '.join((*_DOWN, *_UP))}.")
     attends = tuple(_DOWN[k] for k in down)
     if len(down) != len(channels) or attends != tuple(_UP[k] for k in reversed(up)):
         raise Error(f"The UNet2DModel's levels differ on the way down ({', '.join(down)}) and up ({', '.join(up)}).")
-    scale_shift, attends_middle = config.get("resnet_time_scale_shift") == "scale_shift", config.get("add_attention", True)
+    scale_shift, attends_middle = (
+        config.get("resnet_time_scale_shift") == "scale_shift",
+        config.get("add_attention", True),
+    )
     if scale_shift and attends_middle and config.get("attn_norm_num_groups") is None:
-        raise Error("The UNet2DModel's middle attention has no norm (attn_norm_num_groups is null), which is not known here.")
+        raise Error(
+            "The UNet2DModel's middle attention has no norm (attn_norm_num_groups is null), which is not known here."
+        )
     if config.get("in_channels") != config.get("out_channels"):
         raise Error(
             f"The UNet2DModel takes {config.get('in_channels')} channels and gives {config.get('out_channels')}; a network "
@@ -134,7 +147,9 @@ def diffusers(config: Mapping[str, Any]) -> UNet:
     if shift not in (0, 1):
         raise Error(f"The UNet2DModel has freq_shift={shift}; known here are 0 and 1.")
     if config.get("attn_norm_num_groups") not in (None, groups):
-        raise Error("The UNet2DModel's middle attention has a norm of another number of groups, which is not known here.")
+        raise Error(
+            "The UNet2DModel's middle attention has a norm of another number of groups, which is not known here."
+        )
     return UNet(
         (config["in_channels"], *(side if isinstance(side, (list, tuple)) else (side, side))),
         channels[0],
@@ -155,14 +170,18 @@ def diffusers(config: Mapping[str, Any]) -> UNet:
     )
 
 
-def _resize(config: Mapping[str, Any], down: tuple[str, ...], up: tuple[str, ...]) -> Literal["block", "conv", "conv-end"]:
+def _resize(
+    config: Mapping[str, Any], down: tuple[str, ...], up: tuple[str, ...]
+) -> Literal["block", "conv", "conv-end"]:
     """How images are halved and doubled; an `Error` if in several ways."""
     kinds = {"DownBlock2D": "conv", "UpBlock2D": "conv", "AttnDownBlock2D": config.get("downsample_type", "conv")}
     kinds |= {"AttnUpBlock2D": config.get("upsample_type", "conv")}
     # What the last level's block would do is done by nothing.
     found = {kinds.get(k, "resnet") for k in (*down[:-1], *up[:-1])}
     if len(found) > 1 or not found <= {"conv", "resnet"}:
-        raise Error(f"The UNet2DModel halves and doubles its images in several ways ({', '.join(sorted(map(str, found)))}).")
+        raise Error(
+            f"The UNet2DModel halves and doubles its images in several ways ({', '.join(sorted(map(str, found)))})."
+        )
     if found != {"conv"}:
         return "block"
     return "conv" if config.get("downsample_padding", 1) else "conv-end"

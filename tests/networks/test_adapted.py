@@ -67,7 +67,9 @@ def test_another_clock_alone_changes_only_what_the_network_is_told():
 def test_at_the_time_0_of_ect_the_answer_is_the_point_itself(predicts):
     x, _, weights = given()
     adapted = Adapted(INNER, predicts, "log", (1.0, 0.0))
-    np.testing.assert_array_equal(denoised(adapted, weights, x.astype(np.float32), np.zeros(5), dtype="float32"), x.astype(np.float32))
+    np.testing.assert_array_equal(
+        denoised(adapted, weights, x.astype(np.float32), np.zeros(5), dtype="float32"), x.astype(np.float32)
+    )
 
 
 def test_a_clock_of_steps_reads_whole_numbers_at_the_steps_and_goes_on_evenly_between():
@@ -77,18 +79,24 @@ def test_a_clock_of_steps_reads_whole_numbers_at_the_steps_and_goes_on_evenly_be
     clock = clock_of("linear", (1000, 1e-4, 0.02))
     np.testing.assert_allclose(clock(np.log(sigma) / 4), np.arange(1000), atol=1e-6)
     between = np.exp(np.random.default_rng(0).uniform(np.log(0.002), np.log(300), 50))
-    np.testing.assert_allclose(clock(np.log(between) / 4), np.interp(np.log(between), np.log(sigma), np.arange(1000)), atol=1e-6)
+    np.testing.assert_allclose(
+        clock(np.log(between) / 4), np.interp(np.log(between), np.log(sigma), np.arange(1000)), atol=1e-6
+    )
 
 
 def test_the_betas_of_a_cosine_are_those_of_the_signal():
     betas = cosine(1000)
-    signal = np.cos((np.arange(1, 1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+    signal = (
+        np.cos((np.arange(1, 1001) / 1000 + 0.008) / 1.008 * np.pi / 2) ** 2 / np.cos(0.008 / 1.008 * np.pi / 2) ** 2
+    )
     np.testing.assert_allclose(np.cumprod(1 - betas)[:900], signal[:900], rtol=1e-9)
     assert betas.max() == 0.999
 
 
 @pytest.mark.parametrize("backend", ["torch", "jax", "tinygrad"])
-@pytest.mark.parametrize(("predicts", "clock", "numbers"), [("noise", "linear", (20, 1e-3, 0.3)), ("velocity", "vp", (0.1, 20.0, 9.0))])
+@pytest.mark.parametrize(
+    ("predicts", "clock", "numbers"), [("noise", "linear", (20, 1e-3, 0.3)), ("velocity", "vp", (0.1, 20.0, 9.0))]
+)
 def test_every_backend_computes_the_same(backend, predicts, clock, numbers):
     pytest.importorskip(backend)
     x, _, weights = given()

@@ -36,7 +36,8 @@ def distilled(recipe, model, progress=None, **changes):
 
 @pytest.mark.skipif(not TRAINABLE, reason="no backend that trains is installed")
 @pytest.mark.parametrize(
-    ("recipe", "kind"), [("cd", "epsilon"), ("scd", "v"), ("ayf", "epsilon"), ("ctm", "ve"), ("cmt", "x0"), ("pd", "epsilon")]
+    ("recipe", "kind"),
+    [("cd", "epsilon"), ("scd", "v"), ("ayf", "epsilon"), ("ctm", "ve"), ("cmt", "x0"), ("pd", "epsilon")],
 )
 def test_every_method_that_distils_takes_it(recipe, kind, tmp_path):
     notes = Notes()
@@ -55,5 +56,9 @@ def test_every_method_that_distils_takes_it(recipe, kind, tmp_path):
 def test_a_student_of_another_size_needs_no_adapting():
     student = distilled("cd", teacher("epsilon"), width=16)
     assert student.architecture.network.width == 16
-    plain = train(make_config(TRAINABLE[0], recipe="cd", steps=1, batch=4, classes=True, network="mlp"), DATA, teacher=teacher("epsilon"))
+    plain = train(
+        make_config(TRAINABLE[0], recipe="cd", steps=1, batch=4, classes=True, network="mlp"),
+        DATA,
+        teacher=teacher("epsilon"),
+    )
     assert plain.architecture.kind == "mlp"
