@@ -101,7 +101,10 @@ def _schedule(config: Mapping[str, Any]) -> tuple[str, tuple[float, ...]]:
     return schedule, (steps, float(config.get("beta_start", 1e-4)), float(config.get("beta_end", 0.02)))
 
 
-def of_preconditioning(name: str | None, init: Mapping[str, Any]) -> Convention:
+PRECONDITIONINGS = ("EDMPrecond", "VPPrecond", "VEPrecond", "ECMPrecond")
+
+
+def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
     """Return what the class that wraps a network in NVlabs/edm's or locuslab/ect's pickles says, with its arguments."""
     sigma_data = float(init.get("sigma_data", 0.5))
     if name == "EDMPrecond":
@@ -114,21 +117,13 @@ def of_preconditioning(name: str | None, init: Mapping[str, Any]) -> Convention:
     if name == "VEPrecond":
         times = {"t_min": float(init.get("sigma_min", 0.02)), "t_max": float(init.get("sigma_max", 100.0))}
         return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
-    known = "EDMPrecond, VPPrecond, VEPrecond and ECMPrecond"
-    if name is None:
-        raise Error(f"The file does not say how the network is used: give --set preconditioning=NAME, of {known}.")
-    raise Error(f"The preconditioning {name} is not known here; known are {known}.")
+    raise Error(f"The preconditioning {name} is not known here; known are {', '.join(PRECONDITIONINGS)}.")
 
 
-def of_kind(options: Mapping[str, Any], numbers: tuple[float, float] = (0.25, 0.0)) -> Convention:
-    """Return the convention of a file under EDM's scalings that does not say of what kind of model it is: the user has to."""
-    kind = options.get("kind")
+def of_kind(kind: str, numbers: tuple[float, float] = (0.25, 0.0)) -> Convention:
+    """Return the convention of a file under EDM's scalings, of a model of that kind."""
     if kind not in KINDS:
-        said = "" if kind is None else f", not {kind!r}"
-        raise Error(
-            "The file does not say whether it is of a consistency model or of a score model: give "
-            f"--set kind=consistency or --set kind=score{said}."
-        )
+        raise Error(f"The kind of a model is {' or '.join(KINDS)}, not {kind!r}.")
     return Convention(kind, numbers=numbers)
 
 

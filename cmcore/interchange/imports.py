@@ -42,7 +42,7 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
     """
     found = opened(Path(path), options.get("weights"))
     chosen = _layout(found, layout)
-    _check_options(chosen, options)
+    _check_options(chosen, found, options)
     try:
         network = chosen.network(found, options)
         convention = chosen.convention(found, options).changed(options)
@@ -108,8 +108,11 @@ def _layout(found: Opened, name: str | None) -> Layout:
     return fitting[0]
 
 
-def _check_options(layout: Layout, options: Mapping[str, Any]) -> None:
+def _check_options(layout: Layout, found: Opened, options: Mapping[str, Any]) -> None:
     if unknown := sorted(options.keys() - set(layout.options)):
         raise ValueError(
             f"A file of the layout {layout.name!r} leaves no choice of {unknown[0]!r}; it takes {', '.join(layout.options)}."
         )
+    if lacking := {name: what for name, what in layout.needs(found).items() if name not in options}:
+        said = "; ".join(f"--set {name}=... ({what})" for name, what in lacking.items())
+        raise Error(f"{found.path} does not say all that is needed, so give {said}.")

@@ -35,6 +35,8 @@ class Layout:
     """The published weights of one of ours: by the frame, the place, weight or bias, and ours' number of axes."""
     buffers: Callable[[UNet, Frame], list[Buffer]]
     options: tuple[str, ...]
+    needs: Callable[[Opened], Mapping[str, str]] = lambda found: {}
+    """The options that a file leaves to the user, and what each is."""
 
     def table(self, network: UNet) -> tuple[list[Row], list[Buffer]]:
         """Return the rows and constants of a network of ours; `Error` if the layout has no name for a part of it."""
@@ -122,8 +124,19 @@ def _of_diffusers(found: Opened, options: Mapping[str, Any]) -> Convention:
 
 
 def _of_edm(found: Opened, options: Mapping[str, Any]) -> Convention:
-    said = found.companion.get("preconditioning", options.get("preconditioning"))
+    said = found.companion.get("preconditioning") or options["preconditioning"]
     return conventions.of_preconditioning(said, found.companion.get("init", {}))
+
+
+_KIND = {"kind": f"what kind of model it is, {' or '.join(conventions.KINDS)}"}
+_SIDE = {"side": "the images' side in pixels"}
+_HEADS = {"head_width": "the channels of an attention's head, 64 in OpenAI's own"}
+_ATTENTION = {"attention": "the side of the images that attention is at, 16 in OpenAI's own"}
+
+
+def _preconditioning(found: Opened) -> Mapping[str, str]:
+    asked = {"preconditioning": f"how the network is used, {' or '.join(conventions.PRECONDITIONINGS)}"}
+    return {} if "preconditioning" in found.companion else asked
 
 
 _MODEL = ("kind", "recipe", "sigma_data", "t_min", "t_max")
@@ -135,10 +148,11 @@ LAYOUTS = {
             "openai",
             _has("time_embed.0.", "input_blocks.0.0."),
             lambda found, options: settings.openai(found.tensors, options),
-            lambda found, options: conventions.of_kind(options, (250.0, 0.0)),
+            lambda found, options: conventions.of_kind(options["kind"], (250.0, 0.0)),
             _openai,
             _no_buffers,
             (*_MODEL, "side", "head_width"),
+            lambda found: _KIND | _SIDE | _HEADS,
         ),
         Layout(
             "diffusers",
@@ -152,20 +166,22 @@ LAYOUTS = {
         Layout(
             "edm",
             _has("map_layer0.", "enc.", "dec."),
-            lambda found, options: settings.edm(found.tensors, options),
+            lambda found, options: settings.edm(found.tensors),
             _of_edm,
             _edm,
             _filters,
             (*_MODEL[1:], "preconditioning", "weights"),
+            _preconditioning,
         ),
         Layout(
             "flax",
             _has("GaussianFourierProjection_0/", "ResnetBlockBigGANpp_0/"),
             lambda found, options: settings.flax(found.tensors, options),
-            lambda found, options: conventions.of_kind(options),
+            lambda found, options: conventions.of_kind(options["kind"]),
             _flax,
             _frequencies,
             (*_MODEL, "side", "attention", "weights"),
+            lambda found: _KIND | _SIDE | _ATTENTION,
         ),
     )
 }

@@ -15,7 +15,7 @@ Tensors = Mapping[str, np.ndarray]
 
 
 def openai(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
-    """Return what the weights of ``cm.unet.UNetModel`` say; the image's side and the heads' width are asked for."""
+    """Return what the weights of ``cm.unet.UNetModel`` say; the options ``side`` and ``head_width`` say the rest."""
     lifts = sorted(
         {(int(m[1]), m[2]) for n in tensors if (m := re.match(r"output_blocks\.(\d+)\.[12]\.(in_layers|conv)\.", n))}
     )
@@ -27,14 +27,14 @@ def openai(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
         )
     firsts = [f"input_blocks.{1 + level * (blocks + 1)}" for level in range(levels)]
     channels = tuple(_rows(tensors, f"{first}.0.out_layers.0.weight") for first in firsts)
-    width, side = _shape(tensors, "time_embed.0.weight")[1], asked(options, "side", "the images' side in pixels")
+    width, side = _shape(tensors, "time_embed.0.weight")[1], options["side"]
     return UNet(
         (_shape(tensors, "input_blocks.0.0.weight")[1], side, side),
         width,
         _multipliers(channels, width, _rows(tensors, "input_blocks.0.0.weight")),
         blocks,
         tuple(2**level for level, first in enumerate(firsts) if f"{first}.1.qkv.weight" in tensors),
-        head_channels=asked(options, "head_width", "the channels of each head of the attention (64 in OpenAI's own)"),
+        head_channels=options["head_width"],
         classes=_rows(tensors, "label_emb.weight") if "label_emb.weight" in tensors else 0,
         scale_shift=_rows(tensors, "input_blocks.1.0.emb_layers.1.weight") == 2 * channels[0],
         group_channels=1,
@@ -42,8 +42,8 @@ def openai(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
     )
 
 
-def edm(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
-    """Return what the weights of NVlabs/edm's SongUNet or DhariwalUNet say; nothing is asked for."""
+def edm(tensors: Tensors) -> UNet:
+    """Return what the weights of NVlabs/edm's SongUNet or DhariwalUNet say, which is all."""
     sides = sorted({int(m[1]) for n in tensors if (m := re.match(r"enc\.(\d+)x\d+_block0\.", n))}, reverse=True)
     if not sides:
         raise Error("The weights have no residual blocks enc.*_block0, so they are none of NVlabs/edm's networks.")
@@ -81,9 +81,9 @@ _NCSNPP: dict[str, Any] = {"times": "fourier", "features": 2, "taps": (1.0, 3.0,
 
 
 def flax(tensors: Tensors, options: Mapping[str, Any]) -> UNet:
-    """Return what the parameters of ``jcm.models.ncsnpp.NCSNpp`` say; the image's side and where attention is are asked for."""
-    side = asked(options, "side", "the images' side in pixels (32 in OpenAI's own)")
-    attention = asked(options, "attention", "the side at which there is attention (16 in OpenAI's own)")
+    """Return what the parameters of ``jcm.models.ncsnpp.NCSNpp`` say; the options ``side`` and ``attention`` say the rest."""
+    side = options["side"]
+    attention = options["attention"]
     levels = 1 + len({n.split("/")[0] for n in tensors if n.startswith("Downsample_")})
     residual = len({n.split("/")[0] for n in tensors if n.startswith("ResnetBlockBigGANpp_")})
     blocks, rest = divmod(residual - 3 * levels, 2 * levels)
@@ -194,13 +194,6 @@ def _multipliers(channels: tuple[int, ...], width: int, stem: int) -> tuple[int,
             f"here are multiples of the embedding's {width}, and as many at first."
         )
     return tuple(c // width for c in channels)
-
-
-def asked(options: Mapping[str, Any], name: str, what: str) -> int:
-    """Return a setting that the file does not say; without it, an `Error` that says how to give it."""
-    if name not in options:
-        raise Error(f"The file does not say {what}: give it with --set {name}=NUMBER.")
-    return int(options[name])
 
 
 def _shape(tensors: Tensors, name: str) -> tuple[int, ...]:
