@@ -73,7 +73,7 @@ def of_scheduler(config: Mapping[str, Any]) -> Convention:
     """Return what a diffusers folder's scheduler_config.json says; `Error` for what is no convention of ours."""
     name = config.get("_class_name")
     if name == "CMStochasticIterativeScheduler":
-        times = {"t_min": config.get("sigma_min", 0.002), "t_max": config.get("sigma_max", 80.0)}
+        times: dict[str, Any] = {"t_min": config.get("sigma_min", 0.002), "t_max": config.get("sigma_max", 80.0)}
         return Convention("consistency", numbers=(250.0, 0.0), sigma_data=config.get("sigma_data", 0.5), **times)
     prediction = config.get("prediction_type", "epsilon")
     if "beta_schedule" not in config or prediction not in PREDICTIONS:
@@ -115,7 +115,7 @@ def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
         beta_min, beta_d = float(init.get("beta_min", 0.1)), float(init.get("beta_d", 19.9))
         return Convention("score", "noise", "vp", (beta_min, beta_min + beta_d, float(init.get("M", 1000)) - 1.0))
     if name == "VEPrecond":
-        times = {"t_min": float(init.get("sigma_min", 0.02)), "t_max": float(init.get("sigma_max", 100.0))}
+        times: dict[str, Any] = {"t_min": float(init.get("sigma_min", 0.02)), "t_max": float(init.get("sigma_max", 100.0))}
         return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
     raise Error(f"The preconditioning {name} is not known here; known are {', '.join(PRECONDITIONINGS)}.")
 

@@ -114,7 +114,7 @@ def _checked(
             f"The layout {name!r} cannot say all of the network's settings; it would be read there with other ones (there: the "
             f"model's, here: the layout's): {differing(*unlike)}"
         )
-    times = {"t_min": convention.t_min, "t_max": convention.t_max, "sigma_data": convention.sigma_data}
+    times: dict[str, Any] = {"t_min": convention.t_min, "t_max": convention.t_max, "sigma_data": convention.sigma_data}
     if replace(use, **times) != convention:
         raise Error(
             f"The layout {name!r} is for networks that are told the time by the clock {use.clock!r}{use.numbers[:3]} and predict "

@@ -28,7 +28,7 @@ class Place(NamedTuple):
     role: str
     part: str
     level: int = 0
-    index: int = 0
+    number: int = 0
 
     @property
     def attends(self) -> bool:

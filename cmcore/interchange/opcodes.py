@@ -45,6 +45,7 @@ def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
     stack: list[Any] = []
     memo: dict[int, Any] = {}
     mark = _Mark()
+    argument: Any
     for opcode, argument, _ in pickletools.genops(file):
         name = opcode.name
         if name == "STOP":

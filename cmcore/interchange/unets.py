@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -53,7 +54,7 @@ def frequencies_of(network: UNet) -> np.ndarray:
     """Return the numbers of the time's random Fourier features, float32, of which the features have 2 pi times as many."""
     if network.fourier:
         return np.asarray(network.fourier, np.float32)
-    phi = next(layer for path, layer in leaves(network.part()) if path == "phi")
+    phi: Any = next(layer for path, layer in leaves(network.part()) if path == "phi")
     return (np.asarray(phi.frequencies) / (2 * np.pi)).astype(np.float32)
 
 

@@ -103,8 +103,8 @@ class AdaptedPart(Part):
     """`Adapted`."""
 
     def __init__(self, settings: Adapted) -> None:
-        self.net = settings.network.part()
-        self.clock = clock_of(settings.clock, settings.numbers)
+        self.net: Any = settings.network.part()
+        self.clock: Any = clock_of(settings.clock, settings.numbers)
         self.predicts, self.sigma_data = settings.predicts, settings.sigma_data
 
     def __call__(

@@ -61,7 +61,7 @@ class StepClock(Part):
 def ratios(betas: np.ndarray) -> np.ndarray:
     """Return a DDPM's noise-to-signal ratios, float64, increasing."""
     log_alpha = np.cumsum(np.log1p(-np.asarray(betas, np.float64)))
-    return np.sqrt(np.expm1(-log_alpha))
+    return np.asarray(np.sqrt(np.expm1(-log_alpha)))
 
 
 def linear(steps: float, start: float, end: float) -> np.ndarray:
@@ -77,7 +77,7 @@ def scaled_linear(steps: float, start: float, end: float) -> np.ndarray:
 def cosine(steps: float) -> np.ndarray:
     """Return betas of a signal that falls like a squared cosine, none above 0.999 (Nichol & Dhariwal 2021)."""
     alpha = np.cos((np.arange(int(steps) + 1) / int(steps) + 0.008) / 1.008 * math.pi / 2) ** 2
-    return np.minimum(1.0 - alpha[1:] / alpha[:-1], 0.999)
+    return np.asarray(np.minimum(1.0 - alpha[1:] / alpha[:-1], 0.999))
 
 
 def _listed(*betas: float) -> np.ndarray:
@@ -105,7 +105,8 @@ def clock_of(name: str, numbers: tuple[float, ...]) -> Part:
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
         raise ValueError(f"The numbers of a clock must be finite, got {numbers}.")
     if name in CLOCKS:
-        return _with(CLOCKS[name], name, numbers)
+        clock: Part = _with(CLOCKS[name], name, numbers)
+        return clock
     return StepClock(betas_of(name, numbers))
 
 
