@@ -33,6 +33,13 @@ def conv(self: Any, h: jax.Array) -> jax.Array:
     return jax.lax.conv_general_dilated(h, self.weight, (1, 1), padding, dimension_numbers=formats) + self.bias
 
 
+def patch_embedding(self: Any, h: jax.Array) -> jax.Array:
+    p, (batch, rows, columns, c) = self.layer.patch, h.shape
+    self.layer.check(rows, columns)
+    patches = h.reshape(batch, rows // p, p, columns // p, p, c)
+    return jnp.einsum("brpsqc,wcpq->brsw", patches, self.weight) + self.bias
+
+
 def group_norm(self: Any, h: jax.Array) -> jax.Array:
     self.layer.check(h.shape[-1])
     grouped = h.reshape(h.shape[0], -1, self.layer.groups, h.shape[-1] // self.layer.groups)
@@ -52,6 +59,10 @@ def embedding(self: Any, label: jax.Array) -> jax.Array:
         return jnp.where((one < 0) | (one >= self.layer.rows), 0.0, self.weight[one])
 
     return jax.vmap(row)(label)
+
+
+def sine_cosine(self: Any, h: jax.Array) -> jax.Array:
+    return jnp.asarray(self.layer.table(), h.dtype)
 
 
 def fourier(self: Any, *times: jax.Array) -> jax.Array:
@@ -97,18 +108,25 @@ def silu(self: Any, x: jax.Array) -> jax.Array:
     return jax.nn.silu(x)
 
 
+def gelu(self: Any, x: jax.Array) -> jax.Array:
+    return jax.nn.gelu(x, approximate=True)
+
+
 LAYERS = generic.LAYERS | {
     networks.Attention: attention,
     networks.Conv: conv,
     networks.Dropout: dropout,
     networks.Embedding: embedding,
     networks.Fourier: fourier,
+    networks.GELU: gelu,
     networks.GroupNorm: group_norm,
     networks.LayerNorm: layer_norm,
     networks.Linear: linear,
     networks.LogWeight: log_weight,
+    networks.PatchEmbedding: patch_embedding,
     networks.Resample: resample,
     networks.SiLU: silu,
+    networks.SineCosine: sine_cosine,
 }
 
 

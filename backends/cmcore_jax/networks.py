@@ -55,9 +55,8 @@ class ChannelsLast:
     def concat(self, *h: jax.Array) -> jax.Array:
         return jnp.concatenate(h, axis=-1)
 
-    def halves(self, h: jax.Array) -> tuple[jax.Array, jax.Array]:
-        first, second = jnp.split(h, 2, axis=-1)
-        return first, second
+    def split(self, h: jax.Array, n: int) -> tuple[jax.Array, ...]:
+        return tuple(jnp.split(h, n, axis=-1))
 
     def tokens(self, h: jax.Array) -> jax.Array:
         return h.reshape(h.shape[0], -1, h.shape[-1])

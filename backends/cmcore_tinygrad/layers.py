@@ -25,6 +25,15 @@ def conv(self: Any, h: Tensor) -> Tensor:
     return h.contiguous().conv2d(self.weight, self.bias, padding=self.layer.padding).contiguous_backward()
 
 
+def patch_embedding(self: Any, h: Tensor) -> Tensor:
+    p, (b, c, rows, columns) = self.layer.patch, h.shape
+    self.layer.check(rows, columns)
+    rows, columns = rows // p, columns // p
+    patches = h.reshape(b, c, rows, p, columns, p).permute(0, 2, 4, 1, 3, 5).reshape(b, rows * columns, c * p * p)
+    out = patches.contiguous().linear(self.weight.flatten(1).transpose(), self.bias).contiguous_backward()
+    return out.transpose(1, 2).reshape(b, self.layer.width, rows, columns)
+
+
 def group_norm(self: Any, h: Tensor) -> Tensor:
     self.layer.check(h.shape[1])
     normal = h.reshape(h.shape[0], self.layer.groups, -1).layernorm(eps=self.layer.eps).reshape(h.shape)
@@ -41,8 +50,12 @@ def embedding(self: Any, label: Tensor) -> Tensor:
     return (label < 0).unsqueeze(1).where(0.0, nn.Embedding.__call__(self, label.maximum(0)))
 
 
+def sine_cosine(self: Any, h: Tensor) -> Tensor:
+    return self.constant.value.cast(h.dtype)
+
+
 def fourier(self: Any, *times: Tensor) -> Tensor:
-    angles = [c.unsqueeze(1) * self.frequencies.value for c in times]
+    angles = [c.unsqueeze(1) * self.constant.value for c in times]
     parts = [part for a in angles for part in (cos(a), sin(a))]
     return parts[0].cat(*parts[1:], dim=1)
 
@@ -71,15 +84,22 @@ def silu(self: Any, x: Tensor) -> Tensor:
     return x.silu()
 
 
+def gelu(self: Any, x: Tensor) -> Tensor:
+    return x.gelu()
+
+
 LAYERS = generic.LAYERS | {
     networks.Attention: attention,
     networks.Conv: conv,
     networks.Embedding: embedding,
     networks.Fourier: fourier,
+    networks.GELU: gelu,
     networks.GroupNorm: group_norm,
     networks.LayerNorm: layer_norm,
     networks.Linear: linear,
     networks.LogWeight: log_weight,
+    networks.PatchEmbedding: patch_embedding,
     networks.Resample: resample,
     networks.SiLU: silu,
+    networks.SineCosine: sine_cosine,
 }

@@ -13,7 +13,7 @@ from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
 from cmcore.errors import Error
-from cmcore.networks import Architecture, Layer, generic, picklable
+from cmcore.networks import Architecture, Fourier, Layer, LogWeight, SineCosine, generic, picklable
 from cmcore_tinygrad.layers import LAYERS
 
 
@@ -50,14 +50,21 @@ def build(
     net = generic.build(architecture, weights, place, LAYERS)
     constants = []
     for _, native in generic.natives(net):
-        if frequencies := getattr(native.layer, "frequencies", None):
-            native.frequencies = Constant(place(np.array(frequencies)))
-            constants.append(native.frequencies.value)
+        if (value := _constant(native.layer)) is not None:
+            native.constant = Constant(place(value))
+            constants.append(native.constant.value)
     if tensors := [*constants, *get_state_dict(net).values()]:
         Tensor.realize(*tensors)
     if compute is not None:
         net.__class__ = _computing_in(compute, type(net))
     return net
+
+
+def _constant(layer: Layer) -> np.ndarray | None:
+    """What a layer computes with besides weights, float64."""
+    if isinstance(layer, (Fourier, LogWeight)):
+        return np.array(layer.frequencies)
+    return layer.table() if isinstance(layer, SineCosine) else None
 
 
 @cache

@@ -24,6 +24,16 @@ class Conv(nn.Conv2d):
         super().__init__(layer.c_in, layer.c_out, layer.kernel, padding=layer.padding)
 
 
+class PatchEmbedding(nn.Conv2d):
+    def __init__(self, layer: networks.PatchEmbedding) -> None:
+        super().__init__(layer.c_in, layer.width, layer.patch, stride=layer.patch)
+        self._layer = layer
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        self._layer.check(*h.shape[2:])
+        return super().forward(h)
+
+
 class LayerNorm(nn.LayerNorm):
     """`cmcore.networks.LayerNorm` in elementary operations.
 
@@ -99,6 +109,20 @@ class Fourier(nn.Module):
         return torch.cat([part for a in angles for part in (a.cos(), a.sin())], dim=1)
 
 
+class SineCosine(nn.Module):
+    def __init__(self, layer: networks.SineCosine) -> None:
+        super().__init__()
+        self._layer = layer
+        self.register_buffer("table", torch.empty(layer.rows * layer.columns, layer.channels), persistent=False)
+
+    def place(self, device: str, dtype: torch.dtype) -> None:
+        """Round the table from float64 to the dtype, on the device."""
+        self.table = torch.tensor(self._layer.table()).to(device, dtype)
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.table.to(h.dtype)
+
+
 class LogWeight(nn.Linear):
     """`cmcore.networks.LogWeight`; without parameters where it is not enabled."""
 
@@ -164,17 +188,24 @@ def _silu(_: networks.SiLU) -> nn.Module:
     return nn.SiLU()
 
 
+def _gelu(_: networks.GELU) -> nn.Module:
+    return nn.GELU(approximate="tanh")
+
+
 LAYERS: dict[type[networks.Layer], Any] = {
     networks.Attention: Attention,
     networks.Conv: Conv,
     networks.Dropout: Dropout,
     networks.Embedding: Embedding,
     networks.Fourier: Fourier,
+    networks.GELU: _gelu,
     networks.GroupNorm: GroupNorm,
     networks.LayerNorm: LayerNorm,
     networks.Linear: Linear,
     networks.LogWeight: LogWeight,
+    networks.PatchEmbedding: PatchEmbedding,
     networks.Resample: Resample,
     networks.SiLU: _silu,
+    networks.SineCosine: SineCosine,
     networks.Weight: Weight,
 }

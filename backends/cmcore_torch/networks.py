@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cmcore.errors import Error
 from cmcore.networks import Architecture, Layer, Part, check_weights, methods, picklable, realised
-from cmcore_torch.layers import LAYERS, Fourier
+from cmcore_torch.layers import LAYERS, Fourier, SineCosine
 
 
 def build(
@@ -34,7 +34,7 @@ def build(
     tensors = {name: torch.tensor(np.asarray(w), dtype=dtype, device=device) for name, w in weights.items()}
     net.load_state_dict(tensors, assign=True)
     for module in net.modules():
-        if isinstance(module, Fourier):
+        if isinstance(module, (Fourier, SineCosine)):
             module.place(device, dtype)
     if compute not in (None, dtype):
         net.__class__ = _computing_in(compute, type(net))
@@ -54,15 +54,15 @@ def _node(cls: type[Part], attributes: Mapping[str, Any]) -> nn.Module:
 
 @cache
 def _native(cls: type[Part]) -> type[nn.Module]:
-    own = methods(cls) | {"halves": _halves}
+    own = methods(cls) | {"split": _split}
     if "__call__" in own:
         own["forward"] = own.pop("__call__")
     return type(cls.__name__, (nn.Module,), {**own, "__module__": cls.__module__, **picklable(_native, cls)})
 
 
-def _halves(self: nn.Module, h: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    """`cmcore.networks.Part.halves` as one operation, whose gradient is one too."""
-    return h.chunk(2, dim=2 if h.ndim == 3 else 1)
+def _split(self: nn.Module, h: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]:
+    """`cmcore.networks.Part.split` as one operation, whose gradient is one too."""
+    return h.chunk(n, dim=2 if h.ndim == 3 else 1)
 
 
 def _several(recompute: bool, children: list[nn.Module] | dict[str, nn.Module]) -> nn.Module:

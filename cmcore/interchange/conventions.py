@@ -115,7 +115,10 @@ def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
         beta_min, beta_d = float(init.get("beta_min", 0.1)), float(init.get("beta_d", 19.9))
         return Convention("score", "noise", "vp", (beta_min, beta_min + beta_d, float(init.get("M", 1000)) - 1.0))
     if name == "VEPrecond":
-        times: dict[str, Any] = {"t_min": float(init.get("sigma_min", 0.02)), "t_max": float(init.get("sigma_max", 100.0))}
+        times: dict[str, Any] = {
+            "t_min": float(init.get("sigma_min", 0.02)),
+            "t_max": float(init.get("sigma_max", 100.0)),
+        }
         return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
     raise Error(f"The preconditioning {name} is not known here; known are {', '.join(PRECONDITIONINGS)}.")
 

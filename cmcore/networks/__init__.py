@@ -8,7 +8,9 @@ in one framework load in every other.
 from cmcore.networks import generic
 from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture, check_weights, grown
+from cmcore.networks.dit import DiT
 from cmcore.networks.layers import (
+    GELU,
     Attention,
     Conv,
     Dropout,
@@ -20,21 +22,27 @@ from cmcore.networks.layers import (
     Layout,
     Linear,
     LogWeight,
+    PatchEmbedding,
     Resample,
     SiLU,
+    SineCosine,
     Weight,
 )
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.part import Part, leaves, methods, picklable, realised
+from cmcore.networks.presets import PRESETS, Preset
 from cmcore.networks.registry import from_config, get, names, to_config
 from cmcore.networks.residual import ResidualConv
 from cmcore.networks.unet import UNet
 
 __all__ = [
+    "GELU",
+    "PRESETS",
     "Adapted",
     "Architecture",
     "Attention",
     "Conv",
+    "DiT",
     "Dropout",
     "Embedding",
     "Fourier",
@@ -45,10 +53,13 @@ __all__ = [
     "Linear",
     "LogWeight",
     "Part",
+    "PatchEmbedding",
+    "Preset",
     "Resample",
     "ResidualConv",
     "ResidualMLP",
     "SiLU",
+    "SineCosine",
     "UNet",
     "Weight",
     "check_weights",

@@ -14,7 +14,29 @@ ADDED = ("end_in", "end_out", "log_weight")
 """The layers that the settings ``two_times`` and ``log_weight`` add."""
 
 
-class Conditioned(Part):
+class Checked(Part):
+    """A network with the attributes ``shape`` and ``classes``, which tells whether its inputs fit."""
+
+    shape: tuple[int, ...]
+    classes: int
+
+    def check(self, x: Array, c_noise: Array, label: Array | None) -> None:
+        """Raise `ValueError` unless x, c_noise and label have the shapes that the network was made for."""
+        if tuple(x.shape[1:]) != self.shape:
+            raise ValueError(f"The network expects x of shape (B, {str(self.shape)[1:-1]}), got {tuple(x.shape)}.")
+        if tuple(c_noise.shape) != tuple(x.shape[:1]):
+            raise ValueError(
+                f"The network expects c_noise of shape ({x.shape[0]},), one a sample, got {tuple(c_noise.shape)}."
+            )
+        if label is None and self.classes:
+            raise ValueError(
+                f"The network has {self.classes} classes and needs a label: give label, (B,) integers below that."
+            )
+        if label is not None and not self.classes:
+            raise ValueError("The network has no classes, so it takes no label; build it with classes > 0.")
+
+
+class Conditioned(Checked):
     """A network with the embedding ``e = silu(time_out(silu(time_in(phi(c_noise)))) + end + label)``, (B, width).
 
     ``phi(c) = [cos(w c), sin(w c)]`` with w a geometric ladder from 1 to max_frequency; ``label`` is the row of the label
@@ -43,21 +65,6 @@ class Conditioned(Part):
         if self.label is not None:
             e = e + self.label(label)
         return self.silu(e)
-
-    def check(self, x: Array, c_noise: Array, label: Array | None) -> None:
-        """Raise `ValueError` unless x, c_noise and label have the shapes that the network was made for."""
-        if tuple(x.shape[1:]) != self.shape:
-            raise ValueError(f"The network expects x of shape (B, {str(self.shape)[1:-1]}), got {tuple(x.shape)}.")
-        if tuple(c_noise.shape) != tuple(x.shape[:1]):
-            raise ValueError(
-                f"The network expects c_noise of shape ({x.shape[0]},), one a sample, got {tuple(c_noise.shape)}."
-            )
-        if label is None and self.classes:
-            raise ValueError(
-                f"The network has {self.classes} classes and needs a label: give label, (B,) integers below that."
-            )
-        if label is not None and not self.classes:
-            raise ValueError("The network has no classes, so it takes no label; build it with classes > 0.")
 
 
 def frequencies(highest: float, features: int) -> tuple[float, ...]:

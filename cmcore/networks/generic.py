@@ -103,6 +103,16 @@ def conv(self: Any, h: Array) -> Array:
     return xp.reshape(out, (b, -1, rows, columns)) + self.bias[:, None, None]
 
 
+def patch_embedding(self: Any, h: Array) -> Array:
+    xp, p, (b, c, rows, columns) = namespace(h), self.layer.patch, h.shape
+    self.layer.check(rows, columns)
+    rows, columns = rows // p, columns // p
+    patches = xp.permute_dims(xp.reshape(h, (b, c, rows, p, columns, p)), (0, 1, 3, 5, 2, 4))
+    kernel = xp.reshape(self.weight, (self.layer.width, c * p * p))
+    out = xp.matmul(kernel, xp.reshape(patches, (b, c * p * p, rows * columns)))
+    return xp.reshape(out, (b, self.layer.width, rows, columns)) + self.bias[:, None, None]
+
+
 def group_norm(self: Any, h: Array) -> Array:
     self.layer.check(h.shape[1])
     xp = namespace(h)
@@ -126,6 +136,10 @@ def embedding(self: Any, label: Array) -> Array:
 
 def weight(self: Any) -> Array:
     return self.weight
+
+
+def sine_cosine(self: Any, h: Array) -> Array:
+    return namespace(h).asarray(self.layer.table(), dtype=h.dtype, device=device_of(h))
 
 
 def fourier(self: Any, *times: Array) -> Array:
@@ -176,18 +190,25 @@ def silu(self: Any, x: Array) -> Array:
     return x * (0.5 * (1.0 + namespace(x).tanh(0.5 * x)))
 
 
+def gelu(self: Any, x: Array) -> Array:
+    return x * (0.5 * (1.0 + namespace(x).tanh(math.sqrt(2.0 / math.pi) * (x + 0.044715 * (x * x * x)))))
+
+
 LAYERS: dict[type[layers.Layer], Callable[..., Array]] = {
     layers.Attention: attention,
     layers.Conv: conv,
     layers.Dropout: dropout,
     layers.Embedding: embedding,
     layers.Fourier: fourier,
+    layers.GELU: gelu,
     layers.GroupNorm: group_norm,
     layers.LayerNorm: layer_norm,
     layers.Linear: linear,
     layers.LogWeight: log_weight,
+    layers.PatchEmbedding: patch_embedding,
     layers.Resample: resample,
     layers.SiLU: silu,
+    layers.SineCosine: sine_cosine,
     layers.Weight: weight,
 }
 

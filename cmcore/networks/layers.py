@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,27 @@ class Conv(Layer):
         return {"weight": (self.c_out, self.c_in, self.kernel, self.kernel), "bias": (self.c_out,)}
 
 
+@dataclass(frozen=True)
+class PatchEmbedding(Layer):
+    """A linear map of each patch of ``patch`` x ``patch`` pixels: images (B, C, H, W) -> (B, width, H / patch, W / patch).
+
+    It is a convolution with a bias whose stride is its kernel. `ValueError` for sides that the patch does not divide.
+    """
+
+    c_in: int
+    width: int
+    patch: int
+    gain: float = 1.0
+
+    def check(self, rows: int, columns: int) -> None:
+        """Raise `ValueError` unless the patch divides both sides of what is to be cut into patches."""
+        if rows % self.patch or columns % self.patch:
+            raise ValueError(f"Images of {rows} x {columns} cannot be cut into patches of {self.patch} x {self.patch}.")
+
+    def layout(self) -> Layout:
+        return {"weight": (self.width, self.c_in, self.patch, self.patch), "bias": (self.width,)}
+
+
 class Norm(Layer):
     """A normalisation, followed by a scale, 1 at first, and a shift, 0 at first, for each channel."""
 
@@ -130,12 +152,14 @@ class Embedding(Layer):
 
     rows: int
     width: int
+    std: float = 1.0
+    """The deviation of the initial rows, which are normal."""
 
     def layout(self) -> Layout:
         return {"weight": (self.rows, self.width)}
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
-        return {"weight": _normal((self.rows, self.width), 1.0, 1.0, rng)}
+        return {"weight": _normal((self.rows, self.width), self.std, 1.0, rng)}
 
 
 @dataclass(frozen=True)
@@ -150,6 +174,30 @@ class Weight(Layer):
 
     def init(self, rng: np.random.Generator) -> dict[str, np.ndarray]:
         return {"weight": _normal(self.shape, self.std, 1.0, rng) if self.std else np.zeros(self.shape, np.float32)}
+
+
+@dataclass(frozen=True)
+class SineCosine(Layer):
+    """A fixed table of positions on a grid: ``layer(tokens)`` is `table`, (N, channels), of the tokens' dtype and on their device.
+
+    The position (i, j), row ``i columns + j``, has ``[sin(w j), cos(w j), sin(w i), cos(w i)]`` with the channels / 4
+    frequencies ``w_k = 10000^(-4 k / channels)`` (Vaswani et al., 2017, arXiv:1706.03762, for two dimensions, columns first, as
+    He et al., 2022, arXiv:2111.06377, and Peebles & Xie, 2023, arXiv:2212.09748, have it).
+    """
+
+    rows: int
+    columns: int
+    channels: int
+
+    def __post_init__(self) -> None:
+        if self.channels < 4 or self.channels % 4:
+            raise ValueError(
+                f"Sines and cosines of two coordinates need a number of channels divisible by 4, got {self.channels}."
+            )
+
+    def table(self) -> np.ndarray:
+        """Return the table, (rows * columns, channels), float64."""
+        return _sine_cosine(self.rows, self.columns, self.channels)
 
 
 @dataclass(frozen=True)
@@ -245,8 +293,17 @@ class SiLU(Layer):
     """``x sigmoid(x)``."""
 
 
+@dataclass(frozen=True)
+class GELU(Layer):
+    """``x Phi(x)`` with the normal distribution function by a tanh: ``0.5 x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``.
+
+    (Hendrycks & Gimpel, 2016, arXiv:1606.08415, section 2.)
+    """
+
+
 KINDS = (
-    Linear, Conv, GroupNorm, LayerNorm, Embedding, Weight, Fourier, LogWeight, Attention, Resample, Dropout, SiLU
+    Linear, Conv, PatchEmbedding, GroupNorm, LayerNorm, Embedding, Weight, SineCosine, Fourier, LogWeight, Attention, Resample,
+    Dropout, SiLU, GELU
 )  # fmt: skip
 """All layers: what a backend computes."""
 
@@ -261,6 +318,15 @@ def check_end(two_times: bool, c_noise: Any, c_end: Any = None) -> None:
         raise ValueError(
             f"The network expects c_end shaped like c_noise, {tuple(c_noise.shape)}, got {tuple(c_end.shape)}."
         )
+
+
+@cache
+def _sine_cosine(rows: int, columns: int, channels: int) -> np.ndarray:
+    w = 10000.0 ** (-np.arange(channels // 4) / (channels // 4))
+    i, j = np.divmod(np.arange(rows * columns), columns)
+    table = np.concatenate([f(np.outer(position, w)) for position in (j, i) for f in (np.sin, np.cos)], axis=1)
+    table.flags.writeable = False
+    return table
 
 
 def _normal(shape: tuple[int, ...], gain: float, divisor: float, rng: np.random.Generator) -> np.ndarray:

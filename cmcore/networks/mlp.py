@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from cmcore.backend import namespace
 from cmcore.networks.architecture import Architecture
@@ -26,11 +26,11 @@ class ResidualMLP(Architecture):
     """
 
     shape: tuple[int, ...]
-    width: int = 256
-    blocks: int = 3
+    width: Annotated[int, "numbers that each layer gives"] = 256
+    blocks: Annotated[int, "number of residual blocks"] = 3
     classes: int = 0
-    features: int = 64
-    max_frequency: float = 16.0
+    features: Annotated[int, "cosines and sines by which a time enters"] = 64
+    max_frequency: Annotated[float, "highest frequency of the times' features; the lowest is 1"] = 16.0
     two_times: bool = False
     log_weight: bool = False
 

@@ -68,13 +68,16 @@ class Part:
         """Return images, rows or tokens side by side along their channels."""
         return namespace(*h).concat(list(h), axis=2 if h[0].ndim == 3 else 1)
 
+    def split(self, h: Array, n: int) -> tuple[Array, ...]:
+        """Return n equal parts of the channels of images, rows or tokens, one after the other."""
+        axis = 2 if h.ndim == 3 else 1
+        size = h.shape[axis] // n
+        return tuple(h[(*[slice(None)] * axis, slice(k * size, (k + 1) * size))] for k in range(n))
+
     def halves(self, h: Array) -> tuple[Array, Array]:
         """Return the first and the second half of the channels of images, rows or tokens."""
-        if h.ndim == 3:
-            half = h.shape[2] // 2
-            return h[:, :, :half], h[:, :, half:]
-        half = h.shape[1] // 2
-        return h[:, :half], h[:, half:]
+        first, second = self.split(h, 2)
+        return first, second
 
     def tokens(self, h: Array) -> Array:
         """Return images as (B, N, C), a row for each of the N = H W pixels."""

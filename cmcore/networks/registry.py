@@ -11,11 +11,12 @@ from typing import Any
 from cmcore._entry_points import loaded
 from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture
+from cmcore.networks.dit import DiT
 from cmcore.networks.mlp import ResidualMLP
 from cmcore.networks.residual import ResidualConv
 from cmcore.networks.unet import UNet
 
-_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv, UNet)}
+_OURS: dict[str, type[Architecture]] = {cls.kind: cls for cls in (ResidualMLP, ResidualConv, UNet, DiT)}
 
 
 def names() -> tuple[str, ...]:

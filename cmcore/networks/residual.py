@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.embedding import ADDED, Conditioned, check_settings
@@ -36,13 +36,13 @@ class ResidualConv(Architecture):
     """
 
     shape: tuple[int, ...]
-    width: int = 32
-    multipliers: tuple[int, ...] = (1, 2, 2)
-    blocks: int = 2
+    width: Annotated[int, "channels at full size"] = 32
+    multipliers: Annotated[tuple[int, ...], "channels of each level as multiples of the width"] = (1, 2, 2)
+    blocks: Annotated[int, "residual blocks in each level, down and up"] = 2
     classes: int = 0
-    groups: int = 8
-    features: int = 64
-    max_frequency: float = 16.0
+    groups: Annotated[int, "groups of channels that are normalised together"] = 8
+    features: Annotated[int, "cosines and sines by which a time enters"] = 64
+    max_frequency: Annotated[float, "highest frequency of the times' features; the lowest is 1"] = 16.0
     two_times: bool = False
     log_weight: bool = False
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
@@ -71,31 +71,36 @@ class UNet(Architecture):
     """
 
     shape: tuple[int, ...]
-    width: int = 64
-    multipliers: tuple[int, ...] = (1, 2, 2)
-    blocks: int = 2
-    attention: tuple[int, ...] = (4,)
-    attend_last: bool = False
-    attend_middle: bool = True
-    head_channels: int = 64
+    width: Annotated[int, "channels of the first level, and a quarter of the embedding's width"] = 64
+    multipliers: Annotated[tuple[int, ...], "channels of each level, as multiples of the width"] = (1, 2, 2)
+    blocks: Annotated[int, "residual blocks in each level on the way down; one more on the way up"] = 2
+    attention: Annotated[tuple[int, ...], "how many times smaller the images are in the levels that attend"] = (4,)
+    attend_last: Annotated[bool, "whether only the last block of a level attends on the way up"] = False
+    attend_middle: Annotated[bool, "whether the first block in the middle attends"] = True
+    head_channels: Annotated[int, "channels of each head of the attention; 0: one head of all"] = 64
     classes: int = 0
-    augment: int = 0
-    label_early: bool = False
-    scale_shift: bool = True
-    resize: Literal["block", "conv", "conv-end"] = "block"
-    taps: tuple[float, ...] = (1.0, 1.0)
-    residual: bool = False
-    skip_conv: bool = False
-    skip_scale: float = 1.0
-    groups: int = 32
-    group_channels: int = 4
-    eps: float = 1e-5
-    times: Literal["sinusoidal", "sinusoidal-end", "fourier", "ladder"] = "ladder"
-    sine_first: bool = False
-    features: int = 1
-    fourier: tuple[float, ...] = ()
-    fourier_std: float = 16.0
-    dropout: float = 0.0
+    augment: Annotated[int, "numbers that tell how a sample was augmented"] = 0
+    label_early: Annotated[bool, "whether the label is added to the time's features instead of the embedding"] = False
+    scale_shift: Annotated[bool, "whether the embedding scales and shifts in a block, or is added"] = True
+    resize: Annotated[
+        Literal["block", "conv", "conv-end"],
+        "what halves and doubles: blocks, or convolutions with zeros around or at the end alone",
+    ] = "block"
+    taps: Annotated[tuple[float, ...], "the filter of blocks that halve and double"] = (1.0, 1.0)
+    residual: Annotated[bool, "whether the smaller image is led past each level (NCSN++)"] = False
+    skip_conv: Annotated[bool, "whether blocks that halve and double have a convolution on their skip always"] = False
+    skip_scale: Annotated[float, "what a block's sum is multiplied by"] = 1.0
+    groups: Annotated[int, "most groups of a norm"] = 32
+    group_channels: Annotated[int, "fewest channels of a norm's group"] = 4
+    eps: Annotated[float, "what norms add to the variance"] = 1e-5
+    times: Annotated[
+        Literal["sinusoidal", "sinusoidal-end", "fourier", "ladder"], "the frequencies of the time's features"
+    ] = "ladder"
+    sine_first: Annotated[bool, "whether sines come before cosines"] = False
+    features: Annotated[int, "number of the time's features, as a multiple of the width"] = 1
+    fourier: Annotated[tuple[float, ...], "the frequencies where times is fourier; drawn where there are none"] = ()
+    fourier_std: Annotated[float, "the standard deviation of those that are drawn"] = 16.0
+    dropout: Annotated[float, "rate of dropout in each block"] = 0.0
     two_times: bool = False
     log_weight: bool = False
 

@@ -99,6 +99,10 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(sub)
     _add_export(sub)
     _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
+    listing = _add(sub, "networks", commands.networks, "list networks with their sizes, or the settings of one")
+    listing.add_argument(
+        "name", metavar="NAME", nargs="?", help="a kind of network or a preset, whose settings are shown"
+    )
     return parser
 
 
@@ -154,7 +158,15 @@ def _add_train(sub: Any) -> None:
     )
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
     parser.add_argument(
-        "--network", help=f"{either(networks.names())}; by default conv for images of at least 16 pixels a side"
+        "--network",
+        metavar="NAME",
+        help=f"{either((*networks.names(), 'a preset'))} (see cmcore networks); by default conv for images of at least 16 pixels a side",
+    )
+    parser.add_argument(
+        "--set-network",
+        action="append",
+        metavar="KEY=VALUE",
+        help="a setting of the network (see cmcore networks NAME)",
     )
     parser.add_argument("--width", type=int, help="the network's width")
     parser.add_argument("--blocks", type=int, help="the network's number of residual blocks (conv: in each level)")

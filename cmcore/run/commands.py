@@ -20,7 +20,7 @@ from cmcore.errors import Error, sentence
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, generate
+from cmcore.run import averaging, catalogue, generate, network_settings
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
@@ -49,6 +49,13 @@ def train(args: Namespace) -> None:
     if hasattr(args, "set"):
         given["options"] = parse_options(given.get("recipe", base.recipe), args.set)
         check_one_average(given["options"])
+    if hasattr(args, "set_network"):
+        given["network_settings"] = network_settings.split(args.set_network)
+        # Wrong ones are told before the data are read, where the network does not depend on them.
+        if named := given.get("network", base.network):
+            given["network_settings"] = network_settings.read(
+                network_settings.of_name(named), given["network_settings"]
+            )
     config = replace(base, **given)
     check_options_act(config)
     if not config.backend:
@@ -206,6 +213,11 @@ def backends(args: Namespace) -> None:
     """Print the table of backends."""
     rows = [_describe(name) for name in backends_of.names()]
     _print([table(("backend", "version", "devices", "gradients", "missing"), rows)])
+
+
+def networks(args: Namespace) -> None:
+    """Print the table of networks, or of the settings of one."""
+    _print(catalogue.one(args.name) if args.name else catalogue.every())
 
 
 def demo(args: Namespace) -> None:

@@ -7,14 +7,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from cmcore import networks, recipes
+from cmcore import recipes
+from cmcore.run.network_settings import choices, written
 
 
 @dataclass(frozen=True)
 class Config:
     """The settings of a run; None stands for a default that depends on the data, the teacher or what is installed.
 
-    ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`. ``data`` is a source for
+    ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`; ``network`` is a kind of network or
+    a preset, ``network_settings`` are its settings by name, values or their text. ``data`` is a source for
     `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
     ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
     brings each column of points to the same scale; ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
@@ -31,6 +33,7 @@ class Config:
     accumulate: int = 1
     seed: int = 0
     network: str | None = None
+    network_settings: Mapping[str, Any] = field(default_factory=dict)
     width: int | None = None
     blocks: int | None = None
     size: int | tuple[int, int] | None = None
@@ -74,8 +77,11 @@ class Config:
             raise ValueError(f"--save-minutes must be above 0, got {self.save_minutes}.")
         if self.seed < 0:
             raise ValueError(f"{option('seed')} must be at least 0, got {self.seed}.")
-        if self.network not in (None, *networks.names()):
-            raise ValueError(f"Unknown network {self.network!r}; choose one of {', '.join(networks.names())}.")
+        if self.network not in (None, *choices()):
+            raise ValueError(f"Unknown network {self.network!r}; choose one of {', '.join(choices())}.")
+        for name in ("width", "blocks"):
+            if getattr(self, name) is not None and name in self.network_settings:
+                raise ValueError(f"{option(name)} and --set-network {name}= are the same setting; give one of them.")
 
     def save_interval(self) -> int:
         """Return how many steps lie between two saves: by default a tenth of the run, at most 1,000."""
@@ -146,6 +152,8 @@ def as_typed(config: Config, but: Collection[str] = ()) -> dict[str, Any]:
             continue
         if name == "options":
             typed |= {f"--set {key}=": _typed(chosen) for key, chosen in value.items()}
+        elif name == "network_settings":
+            typed |= {f"--set-network {key}=": written(chosen) for key, chosen in value.items()}
         else:
             typed[option(name)] = value
     return typed

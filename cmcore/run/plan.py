@@ -15,6 +15,7 @@ from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.config import Config, differing
+from cmcore.run.network_settings import of_name, read
 from cmcore.run.standardize import deviation, measured
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
         raise Error(
             f"The recipe {recipe.name!r} goes on from its teacher's weights, so it takes no --init, and its network must be "
-            "the teacher's: leave out --network, --width and --blocks."
+            "the teacher's: leave out --network, --set-network, --width and --blocks."
         )
     if init and init.recipe.family != recipe.family:
         could = (init.recipe.family, recipe.family) == ("edm", "trigflow")
@@ -150,14 +151,16 @@ def _architecture(config: Config, facts: DataFacts, inherited: Architecture | No
                 f"The teacher's or initial network is for data of shape {inherited.shape}; this data has {facts.shape}."
             )
         return replace(inherited, **_sizes(type(inherited), config, facts))  # type: ignore[type-var]
-    kind = config.network or ("conv" if len(facts.shape) == 3 and min(facts.shape[1:]) >= CONV_FROM else "mlp")
-    network = networks.get(kind)
+    name = config.network or ("conv" if len(facts.shape) == 3 and min(facts.shape[1:]) >= CONV_FROM else "mlp")
+    network = of_name(name)
+    if name not in networks.names():
+        return networks.PRESETS[name](facts.shape, **_sizes(network, config, facts))
     fitting = (
         {"multipliers": network.fitting(facts.shape)}
         if issubclass(network, networks.ResidualConv) and len(facts.shape) == 3
         else {}
     )
-    return network(shape=facts.shape, **_sizes(network, config, facts), **fitting)
+    return network(shape=facts.shape, **(fitting | _sizes(network, config, facts)))
 
 
 def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dict[str, Any]:
@@ -166,7 +169,8 @@ def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dic
     known = {f.name for f in fields(network)}  # type: ignore[arg-type]
     if lacking := [name for name, value in asked.items() if value and name not in known]:
         raise Error(f"The network {network.kind!r} has no setting {lacking[0]!r}.")
-    return {name: value for name, value in asked.items() if value is not None and name in known}
+    sizes = {name: value for name, value in asked.items() if value is not None and name in known}
+    return sizes | read(network, config.network_settings)
 
 
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:

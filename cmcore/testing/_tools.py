@@ -10,7 +10,20 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, Network
-from cmcore.networks import Architecture, Attention, Dropout, Linear, Part, Resample, ResidualConv, ResidualMLP, Weight
+from cmcore.networks import (
+    GELU,
+    Architecture,
+    Attention,
+    Dropout,
+    Linear,
+    Part,
+    PatchEmbedding,
+    Resample,
+    ResidualConv,
+    ResidualMLP,
+    SineCosine,
+    Weight,
+)
 
 Check = Callable[..., None]
 """``check(backend, dtype="float32")``; raises `AssertionError`."""
@@ -40,12 +53,14 @@ class OtherLayers(Part):
     def __init__(self) -> None:
         self.scale, self.attention, self.dropout = Weight((4,), std=1.0), Attention(heads=2), Dropout(0.5)
         self.down, self.up = Resample(up=False), Resample(up=True, taps=(1.0, 3.0, 3.0, 1.0))
+        self.patches, self.positions, self.gelu = PatchEmbedding(4, 4, patch=2), SineCosine(2, 2, 4), GELU()
 
     def __call__(self, x: Array, c_noise: Array, dropout: Array | None = None) -> Array:
         """Return F(x, c_noise, dropout), shaped like x."""
         h = self.enter(x)
         h = h + self.per_channel(self.scale()[None, :] * c_noise[:, None], h)
         rows = self.tokens(self.down(self.dropout(h, dropout)))
+        rows = rows + self.gelu(self.tokens(self.patches(h)) + self.positions(rows))
         return self.leave(h + self.up(self.untokens(self.attention(rows, 0.5 * rows, rows), self.down(h))))
 
 

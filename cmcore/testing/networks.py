@@ -51,7 +51,7 @@ def check_networks(backend: Backend, dtype: str = "float32") -> None:
 
 
 def check_network_layers(backend: Backend, dtype: str = "float32") -> None:
-    """Attention, resampling, dropout and a weight by itself compute what the NumPy backend's do; dropout only with a key."""
+    """Attention, patches, positions, GELU, resampling, dropout and a weight by itself compute what the NumPy backend's do; dropout only with a key."""
     weights, (x, c_noise, _) = random_weights(OTHERS), network_input(OTHERS)
 
     def output(of: Backend, dtype: str, key: int | None) -> Array:

@@ -12,13 +12,58 @@ from conftest import CHOSEN
 from networks.own import EveryLayer, Patches
 
 import cmcore as cm
-from cmcore.networks import ResidualConv, ResidualMLP
+from cmcore.networks import DiT, ResidualConv, ResidualMLP, UNet
 
 TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 OPTIONS = {"classes": 3, "two_times": True, "log_weight": True}
 NETWORKS = {
     "mlp": ResidualMLP((3, 2), width=8, blocks=1, features=6, **OPTIONS),
     "conv": ResidualConv((2, 4, 4), width=4, multipliers=(1, 2), blocks=1, groups=2, features=4, **OPTIONS),
+    "dit": DiT((2, 2, 4), width=6, blocks=1, heads=3, features=4, dropout=0.25, learned_positions=True, **OPTIONS),
+    "dit-plain": DiT((1, 4, 6), width=8, blocks=1, heads=2, mlp_ratio=1.5, features=4, qkv_bias=False),
+    "unet-adm": UNet(
+        (2, 4, 2),
+        width=4,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(2,),
+        head_channels=4,
+        group_channels=1,
+        times="sinusoidal",
+        **OPTIONS,
+    ),
+    "unet-ncsnpp": UNet(
+        (1, 4, 4),
+        width=4,
+        multipliers=(2, 1, 1),
+        blocks=1,
+        attention=(2,),
+        attend_last=True,
+        head_channels=0,
+        classes=3,
+        label_early=True,
+        scale_shift=False,
+        taps=(1.0, 3.0, 3.0, 1.0),
+        residual=True,
+        skip_conv=True,
+        skip_scale=0.5**0.5,
+        times="fourier",
+        features=2,
+        fourier_std=1.0,
+        sine_first=True,
+        dropout=0.25,
+    ),
+    "unet-ddpm": UNet(
+        (1, 4, 4),
+        width=4,
+        multipliers=(1, 2),
+        blocks=1,
+        attention=(1,),
+        scale_shift=False,
+        resize="conv-end",
+        times="sinusoidal-end",
+        sine_first=True,
+    ),
     "example": Patches((1, 4, 4), width=8, blocks=1, heads=2, dropout=0.25),
     "every-layer": EveryLayer(),
 }
@@ -52,7 +97,7 @@ def given(kind, dtype):
 
 
 def has_log_weight(kind):
-    return kind != "example"
+    return NETWORKS[kind].log_weight or kind == "every-layer"
 
 
 def numbers(kind, net, moving, cond):
@@ -123,13 +168,18 @@ def differences(name, kind, dtype):
     return result
 
 
-# tinygrad compiles long: of it there is one network of every layer, and one of somebody else's.
+# Compilers take long: of tinygrad there is a network of every layer, somebody else's and a transformer; of JAX, U-Nets in float64.
+COMPILED = {
+    "tinygrad": ("dit-plain", "example", "every-layer"),
+    "jax": tuple(kind for kind in NETWORKS if kind != "unet-ddpm"),
+}
 CASES = [
     (name, kind, dtype)
     for name in CHOSEN
     for kind in NETWORKS
     for dtype in TOLERANCE
-    if name != "tinygrad" or (dtype == "float64" and kind in ("example", "every-layer"))
+    if kind in COMPILED.get(name, NETWORKS)
+    and (dtype == "float64" or (name != "tinygrad" and not (name == "jax" and kind.startswith("unet"))))
 ]
 
 

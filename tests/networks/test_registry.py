@@ -30,14 +30,16 @@ def theirs(tmp_path, monkeypatch):
 
 
 def test_entry_points_are_architectures_of_their_kind(theirs):
-    assert cm.networks.names() == ("mlp", "conv", "function", "other", "part", "patches")
+    assert cm.networks.names() == ("mlp", "conv", "unet", "dit", "function", "other", "part", "patches")
     made = cm.networks.from_config({"kind": "patches", "shape": [1, 8, 8], "width": 8})
     assert made == cm.networks.get("patches")((1, 8, 8), width=8)
     assert cm.networks.from_config(cm.networks.to_config(made)) == made
     for name in ("function", "part", "other"):
         with pytest.raises(TypeError, match=rf"must be a class derived from .*Architecture whose kind is '{name}'"):
             cm.networks.get(name)
-    with pytest.raises(ValueError, match="Unknown network 'vit'; the known ones are mlp, conv, function, other"):
+    with pytest.raises(
+        ValueError, match="Unknown network 'vit'; the known ones are mlp, conv, unet, dit, function, other"
+    ):
         cm.networks.get("vit")
 
 
