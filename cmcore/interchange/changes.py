@@ -45,9 +45,6 @@ SAME = single(lambda a: a, lambda a: a, lambda s: s)
 FROM_1X1 = single(lambda a: a.reshape(a.shape[:2]), lambda a: a[:, :, None, None], lambda s: (*s, 1, 1))
 """The published weight is a 1 x 1 convolution's, (out, in, 1, 1); ours a matrix."""
 
-TO_1X1 = single(lambda a: a[:, :, None, None], lambda a: a.reshape(a.shape[:2]), lambda s: s[:2])
-"""The published weight is a matrix, (out, in); ours a 1 x 1 convolution's."""
-
 TRANSPOSED = single(lambda a: a.T, lambda a: a.T, lambda s: s[::-1])
 """The published matrix is (in, out)."""
 
@@ -76,6 +73,3 @@ def _interleaved(a: np.ndarray) -> np.ndarray:
 
 INTERLEAVED = single(_blocks, _interleaved, lambda s: s)
 """The published rows are a query, its key and its value in turn (EDM's); ours are all queries, all keys, all values."""
-
-TO_INTERLEAVED = single(_interleaved, _blocks, lambda s: s)
-"""The published rows are all queries, all keys, all values; ours a query, its key and its value in turn."""
