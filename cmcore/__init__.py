@@ -45,6 +45,7 @@ from cmcore.backend import (
     using,
 )
 from cmcore.errors import Error
+from cmcore.interchange import export_model, import_model
 from cmcore.model import Model, load_model
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import ConsistencyFunction
@@ -64,8 +65,10 @@ __all__ = [
     "describe",
     "distances",
     "ema",
+    "export_model",
     "flow_maps",
     "grids",
+    "import_model",
     "jvp",
     "load",
     "load_model",

@@ -238,6 +238,8 @@ def load_model(source: str | PathLike[str]) -> Model:
 def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
     """Refuse settings larger than all weights together, before anything of such a size is made."""
     for name, value in network.items():
+        if isinstance(value, dict):
+            _check_sizes(value, numbers)
         for size in value if isinstance(value, list) else [value]:
             if isinstance(size, int) and size > max(numbers, 1024):
                 raise ValueError(f"Its network has {name} {size}, and only {numbers} weights.")

@@ -6,6 +6,7 @@ in one framework load in every other.
 """
 
 from cmcore.networks import generic
+from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture, check_weights, grown
 from cmcore.networks.dit import DiT
 from cmcore.networks.layers import (
@@ -37,6 +38,7 @@ from cmcore.networks.unet import UNet
 __all__ = [
     "GELU",
     "PRESETS",
+    "Adapted",
     "Architecture",
     "Attention",
     "Conv",

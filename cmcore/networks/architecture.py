@@ -65,7 +65,11 @@ class Architecture(ABC):
     def drawn(self, layers: Iterable[tuple[str, Layer]]) -> list[tuple[str, Layer]]:
         """Return the layers, with their paths, in the order in which their initial values are drawn."""
         # An option then changes no other layer's initial values.
-        return sorted(layers, key=lambda named: named[0].partition(".")[0] in self.added)
+        return sorted(layers, key=lambda named: self.is_added(named[0]))
+
+    def is_added(self, name: str) -> bool:
+        """Whether a setting, ``two_times`` or ``log_weight``, adds the layer or weight of that path."""
+        return name.partition(".")[0] in self.added
 
     def with_options(self, two_times: bool, log_weight: bool) -> Self:
         """Return the network with the layers that a method needs besides; `ValueError` if it cannot have them."""
@@ -94,8 +98,7 @@ def grown(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: i
     The grown network computes what the given weights computed, whatever c_end, until it is trained: so a network of one
     time starts one of two. Anything else that is missing, superfluous or misshapen is a `ValueError`.
     """
-    added = architecture.added
-    fresh = {n: w for n, w in architecture.init(seed).items() if n not in weights and n.partition(".")[0] in added}
+    fresh = {n: w for n, w in architecture.init(seed).items() if n not in weights and architecture.is_added(n)}
     complete = {**weights, **fresh}
     check_weights(architecture, complete)
     return complete

@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cmcore._entry_points import loaded
+from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.dit import DiT
 from cmcore.networks.mlp import ResidualMLP
@@ -27,6 +28,8 @@ def get(kind: str) -> type[Architecture]:
     """Return the class of that kind of network; an unknown one is a `ValueError` that lists the known ones."""
     if kind in _OURS:
         return _OURS[kind]
+    if kind == Adapted.kind:  # made by importing alone, so no name to choose
+        return Adapted
     if kind not in _others():
         raise ValueError(f"Unknown network {kind!r}; the known ones are {', '.join(names())}.")
     cls = loaded(_others()[kind])
@@ -42,7 +45,8 @@ def to_config(architecture: Architecture) -> dict[str, Any]:
     """Return an architecture as plain JSON data, without the options that are off; `from_config` is its inverse."""
     off = {f.name for f in fields(architecture) if f.default is getattr(architecture, f.name) is False}  # type: ignore[arg-type]
     settings = asdict(architecture)  # type: ignore[call-overload]
-    return {"kind": architecture.kind, **{name: value for name, value in settings.items() if name not in off}}
+    inner = {n: to_config(v) for n, v in vars(architecture).items() if isinstance(v, Architecture)}
+    return {"kind": architecture.kind, **{name: value for name, value in settings.items() if name not in off}, **inner}
 
 
 def from_config(config: Mapping[str, Any]) -> Architecture:
@@ -50,8 +54,9 @@ def from_config(config: Mapping[str, Any]) -> Architecture:
     settings = dict(config)
     kind = settings.pop("kind", None)
     cls = get(kind)
+    inner = {n: from_config(v) for n, v in settings.items() if isinstance(v, Mapping) and "kind" in v}
     try:
-        return cls(**settings)
+        return cls(**settings | inner)
     except TypeError as mismatch:
         raise ValueError(f"The settings of the network {kind!r} do not fit: {mismatch}.") from mismatch
 

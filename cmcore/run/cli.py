@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
 from cmcore.errors import Error, sentence
+from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
 from cmcore.run.data.load import FITS
 from cmcore.run.failures import out_of_memory, unexpected
@@ -43,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         said, status = _told(problem, args.thrift)
-        say(f"cmcore: {said}")
+        say("\n".join([f"cmcore: {said}", *getattr(problem, "__notes__", ())]))
         return status
     return 0
 
@@ -95,6 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_sample(sub)
     _add_eval(sub)
     _add_average(sub)
+    _add_import(sub)
+    _add_export(sub)
     _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
     listing = _add(sub, "networks", commands.networks, "list networks with their sizes, or the settings of one")
     listing.add_argument(
@@ -245,6 +248,31 @@ def _add_average(sub: Any) -> None:
     )
     parser.add_argument("--at", type=int, metavar="STEP", help="as if training had ended after this step (the last)")
     parser.add_argument("--out", type=_place, required=True, help="the model's file, a .safetensors, which must be new")
+
+
+def _add_import(sub: Any) -> None:
+    parser = _add(
+        sub, "import", commands.bring, "make a run folder of another program's checkpoint, which executes nothing"
+    )
+    parser.add_argument("path", metavar="CHECKPOINT", type=_place, help="a file or folder of one of the layouts below")
+    parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
+    parser.add_argument("--layout", choices=LAYOUTS, help="whose names the weights have; by default found out")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help=f"what the file does not say: {', '.join(OPTIONS)}",
+    )
+
+
+def _add_export(sub: Any) -> None:
+    parser = _add(sub, "export", commands.export, "write a model as another program's file or folder")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
+    parser.add_argument(
+        "--to", choices=FORMATS, required=True, help="whose: a folder for diffusers and edm, a file for openai"
+    )
+    parser.add_argument("out", metavar="OUT", type=_place, help="the file or folder, which must be new")
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:

@@ -18,6 +18,8 @@ from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
+from cmcore.interchange.export import export_model
+from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
 from cmcore.run import averaging, catalogue, network_settings
 from cmcore.run import data as datasets
@@ -191,6 +193,21 @@ def average(args: Namespace) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     save_model(model, out)
     say(f"Wrote the average of width {args.std:g} to {out}; its profile is {error:.1%} off.")
+
+
+def bring(args: Namespace) -> None:
+    """Write another program's checkpoint as a run folder."""
+    model = import_run(args.path, args.out, args.layout, args.set)
+    kind = "score model" if model.recipe.name == "edm" else "consistency model"
+    count = sum(weight.size for weight in model.weights.values())
+    say(f"Imported a {kind} of {count:,} parameters for data of shape {model.data.shape} to {args.out}.")
+    say(f"To sample: cmcore sample {quote(args.out)} --out samples.{'png' if model.data.images else 'npz'}")
+
+
+def export(args: Namespace) -> None:
+    """Write a model as another program's."""
+    export_model(load_model(args.run), args.to, args.out)
+    say(f"Wrote {args.run} for {args.to} to {args.out}.")
 
 
 def backends(args: Namespace) -> None:

@@ -64,7 +64,7 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     options = dict(config.options)
     options.setdefault("sigma_data", _sigma_data(data, facts, origin))
     recipe = recipes.get(config.recipe, **options)
-    inherited = origin.architecture if origin else None
+    inherited = _inherited(origin, recipe)
     architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
     if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
@@ -133,7 +133,18 @@ def fingerprint(data: Dataset) -> str:
     return digest.hexdigest()[:16]
 
 
+def _inherited(origin: Model | None, recipe: Recipe) -> Architecture | None:
+    """The network that is gone on from; without what adapts it to EDM's scalings where the method has others."""
+    if origin and isinstance(origin.architecture, networks.Adapted) and recipe.family != origin.recipe.family:
+        return origin.architecture.network
+    return origin.architecture if origin else None
+
+
 def _architecture(config: Config, facts: DataFacts, inherited: Architecture | None) -> Architecture:
+    if isinstance(inherited, networks.Adapted):
+        inner = _architecture(config, facts, inherited.network)
+        # Another network than the one that it adapts needs no adapting.
+        return replace(inherited, network=inner) if type(inner) is type(inherited.network) else inner
     if inherited and config.network in (None, networks.to_config(inherited)["kind"]):
         if inherited.shape != facts.shape:
             raise Error(

@@ -1,0 +1,186 @@
+"""A published checkpoint opened: its weights by the published names, and what its companions say."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cmcore._files import placed
+from cmcore.errors import Error
+from cmcore.interchange import torch_reading
+from cmcore.interchange.msgpack import Reader
+from cmcore.interchange.torch_reading import Made, Tensor
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint's weights by name and, by layout, what else it says.
+
+    ``companion`` of diffusers' folders has config.json as "unet" and scheduler_config.json as "scheduler"; of EDM's the class
+    that uses the network as "preconditioning" and its arguments as "init".
+    """
+
+    path: Path
+    tensors: Mapping[str, np.ndarray]
+    companion: Mapping[str, Any] = field(default_factory=dict)
+
+
+CONFIG, SETTINGS, WEIGHTS = "config.json", "network.json", "diffusion_pytorch_model.safetensors"
+"""The companions that make a folder one of diffusers, or one of ours with names of EDM, and the weights of the first."""
+
+
+def opened(path: Path, chosen: str | None = None) -> Opened:
+    """Return a checkpoint's weights and what it says besides; ``chosen`` names the weights where it has several sets.
+
+    What cannot be read is an `Error`, and nothing in it is executed.
+    """
+    if not path.exists():
+        raise Error(f"There is no file or folder {path} to import.")
+    try:
+        with placed(path):
+            return _folder(path) if path.is_dir() else _file(path, chosen)
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        AttributeError,
+        EOFError,
+        OverflowError,
+        RecursionError,
+    ) as broken:
+        said = str(broken).strip("'").rstrip(".")
+        raise Error(
+            f"{path} cannot be read: it is truncated or damaged, or no checkpoint of a kind known here ({said})."
+        ) from broken
+    except zipfile.BadZipFile as broken:
+        raise Error(f"{path} cannot be read: it is truncated or damaged ({str(broken).rstrip('.')}).") from broken
+
+
+def _folder(path: Path) -> Opened:
+    if (path / SETTINGS).is_file():
+        return Opened(path, _safetensors(path / "network.safetensors"), _json(path / SETTINGS))
+    unet = path / "unet" if (path / "unet").is_dir() else path
+    if not (unet / CONFIG).is_file():
+        raise Error(
+            f"{path} holds no checkpoint known here: neither a diffusers {CONFIG} nor {SETTINGS}; give the file itself."
+        )
+    companion: dict[str, Any] = {"unet": _json(unet / CONFIG)}
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    if scheduler.is_file():
+        companion["scheduler"] = _json(scheduler)
+    weights = unet / WEIGHTS
+    if weights.is_file():
+        return Opened(path, _safetensors(weights), companion)
+    older = unet / "diffusion_pytorch_model.bin"
+    if not older.is_file():
+        raise Error(f"{unet} has a {CONFIG} but no weights: neither {weights.name} nor {older.name}.")
+    return Opened(path, _chosen(path, torch_reading.zipped(older), None)[0], companion)
+
+
+def _file(path: Path, chosen: str | None) -> Opened:
+    with path.open("rb") as file:
+        head = file.read(16)
+    if head[8:9] == b"{":
+        return Opened(path, _safetensors(path))
+    if head[:2] == b"PK":
+        return Opened(path, *_chosen(path, torch_reading.zipped(path), chosen))
+    if head[:1] == b"\x80" and head[1:2] <= b"\x05":
+        with path.open("rb") as file:
+            content = torch_reading.older(file) if _is_older(head) else torch_reading.pickled(file)
+        return Opened(path, *_chosen(path, content, chosen))
+    return Opened(path, *_chosen(path, Reader(path.read_bytes()).value(), chosen))
+
+
+def _is_older(head: bytes) -> bool:
+    # A pickle of torch.save's magic number.
+    return head[2:4] == b"\x8a\n"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    content = json.loads(path.read_bytes())
+    if not isinstance(content, dict):
+        raise ValueError(f"{path.name} does not hold settings")
+    return content
+
+
+def _safetensors(path: Path) -> dict[str, np.ndarray]:
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="np") as file:
+            return {name: np.array(file.get_tensor(name)) for name in file.keys()}
+    except safetensors.SafetensorError as broken:
+        raise ValueError(str(broken)) from broken
+
+
+def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The weights and what is said of their use: all of a file, or of several sets of weights the one that was chosen."""
+    if not isinstance(content, (dict, Made)):
+        raise ValueError("it holds no weights by name")
+    sets = (
+        {} if isinstance(content, Made) else {str(k): v for k, v in content.items() if k not in _NO_SETS and _holds(v)}
+    )
+    if not sets and _holds(content):
+        sets = {"": content}
+    if (name is not None and name not in sets) or not sets:
+        raise Error(f"{path} has no weights {name!r}; it has {', '.join(sets) or 'none'}.")
+    if name is None and len(sets) > 1:
+        raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {', '.join(sets)}.")
+    one = sets[next(iter(sets)) if name is None else name]
+    weights, companion = _weights(one), _use(one)
+    inner = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
+    return inner if companion or len(inner) == len(weights) else weights, companion
+
+
+_NO_SETS = ("opt_state", "optimizer_state", "rng_state")
+"""What training alone needs, in a file that has its state."""
+
+
+def _holds(value: Any) -> bool:
+    """Whether it holds weights by name, rather than being one itself."""
+    return not isinstance(value, (Tensor, np.ndarray)) and next(_found(value), None) is not None
+
+
+def _weights(value: Any) -> dict[str, np.ndarray]:
+    """The tensors in dicts and in records of modules, by name."""
+    return {name: tensor.array() if isinstance(tensor, Tensor) else tensor for name, tensor in _found(value)}
+
+
+def _found(value: Any, path: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
+    if isinstance(value, (Tensor, np.ndarray)):
+        yield path, value
+        return
+    state, named = _state(value), value if isinstance(value, dict) else {}
+    if state is not None:
+        named = {k: v for group in ("_parameters", "_buffers", "_modules") for k, v in (state.get(group) or {}).items()}
+    # Flax's names are paths.
+    joint = "." if state is not None or any(isinstance(v, Tensor) for v in named.values()) else "/"
+    for name, child in named.items():
+        yield from _found(child, f"{path}{joint}{name}" if path else str(name))
+
+
+def _state(value: Any) -> dict[str, Any] | None:
+    """The attributes of a module that was pickled, by itself or with EDM's source code, which is not looked at."""
+    if not isinstance(value, Made):
+        return None
+    if isinstance(value.state, dict):
+        return value.state
+    meta = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
+    return meta["state"] if isinstance(meta, dict) and isinstance(meta.get("state"), dict) else None
+
+
+def _use(value: Any) -> dict[str, Any]:
+    state = _state(value)
+    if state is None:
+        return {}
+    meta = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
+    name = meta.get("class_name") if isinstance(meta, dict) else getattr(value.function, "name", None)
+    plain = {k: v for k, v in state.items() if isinstance(v, (int, float, str))}
+    return {"preconditioning": name, "init": plain}
