@@ -13,6 +13,7 @@ import numpy as np
 
 from cmcore._files import atomic_write, check_finite
 from cmcore.errors import Error
+from cmcore.interchange.card import card
 from cmcore.interchange.conventions import Convention, of_model, to_preconditioning, to_scheduler
 from cmcore.interchange.layouts import LAYOUTS
 from cmcore.interchange.onnx import write_onnx
@@ -26,12 +27,15 @@ from cmcore.networks import Adapted, UNet, to_config
 from cmcore.run.config import differing
 
 
-def export_model(model: Model, to: str, out: str | PathLike[str]) -> None:
+def export_model(
+    model: Model, to: str, out: str | PathLike[str], *, license: str | None = None, figures: str = ""
+) -> None:
     """Write a model as another program's file or folder, which must be new; `Error` if that program has no such models.
 
     ``to`` is one of `FORMATS`: "diffusers", a folder that ``ConsistencyModelPipeline`` or ``DDPMPipeline`` loads; "openai", a state dict
     for ``cm.unet.UNetModel``; "edm", a folder with safetensors under the names of NVlabs/edm's networks, and settings - not
-    their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says.
+    their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says. A folder gets a model card, README.md, with the
+    ``license`` and the ``figures`` that are given.
     """
     if to not in FORMATS:
         raise ValueError(f"There is no format {to!r} to export to; the known ones are {', '.join(FORMATS)}.")
@@ -40,6 +44,8 @@ def export_model(model: Model, to: str, out: str | PathLike[str]) -> None:
         raise Error(f"{place} exists already and is not overwritten; choose another place.")
     check_finite(model.weights)
     FORMATS[to](model, place)
+    if place.is_dir():
+        atomic_write(place / "README.md", card(model, to, license, figures).encode())
 
 
 def _diffusers(model: Model, out: Path) -> None:
