@@ -12,7 +12,7 @@ from cmcore.interchange.layouts import LAYOUTS, Layout
 from cmcore.interchange.opening import Opened, opened
 from cmcore.interchange.table import taken
 from cmcore.model import DataFacts, Model, save_model
-from cmcore.networks import Adapted
+from cmcore.networks import Adapted, UNet
 from cmcore.run.folder import RunFolder
 
 OPTIONS: dict[str, type] = {
@@ -45,6 +45,7 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
     _check_options(chosen, found, options)
     try:
         network = chosen.network(found, options)
+        _check_size(network, found)
         convention = chosen.convention(found, options).changed(options)
         rows, buffers = chosen.table(network)
     except (KeyError, IndexError, TypeError, ValueError, ZeroDivisionError, OverflowError) as unfit:
@@ -106,6 +107,17 @@ def _layout(found: Opened, name: str | None) -> Layout:
             f"--layout {', '.join(LAYOUTS)}."
         )
     return fitting[0]
+
+
+def _check_size(network: UNet, found: Opened) -> None:
+    """Refuse settings of a network larger than the file, before anything of its size is made."""
+    numbers = sum(a.size for a in found.tensors.values())
+    blocks = network.blocks * len(network.multipliers)
+    if (
+        blocks > len(found.tensors)
+        or max(*network.channels, network.width * network.features, network.classes) > numbers
+    ):
+        raise ValueError(f"its settings are of a larger network than its {len(found.tensors)} weights are")
 
 
 def _check_options(layout: Layout, found: Opened, options: Mapping[str, Any]) -> None:

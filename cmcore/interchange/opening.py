@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -81,7 +82,7 @@ def _folder(path: Path) -> Opened:
     older = unet / "diffusion_pytorch_model.bin"
     if not older.is_file():
         raise Error(f"{unet} has a {CONFIG} but no weights: neither {weights.name} nor {older.name}.")
-    return Opened(path, _chosen(path, torch_reading.zipped(older), None)[0], companion)
+    return Opened(path, _chosen(older, torch_reading.zipped(older), None)[0], companion)
 
 
 def _file(path: Path, chosen: str | None) -> Opened:
@@ -104,6 +105,8 @@ def _is_older(head: bytes) -> bool:
 
 
 def _json(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > SETTINGS_UP_TO:
+        raise ValueError(f"{path.name} is larger than settings are")
     content = json.loads(path.read_bytes())
     if not isinstance(content, dict):
         raise ValueError(f"{path.name} does not hold settings")
@@ -134,10 +137,16 @@ def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.nd
     if name is None and len(sets) > 1:
         raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {', '.join(sets)}.")
     one = sets[next(iter(sets)) if name is None else name]
-    weights, companion = _weights(one), _use(one)
+    weights, companion = _weights(one, GROWTH * path.stat().st_size), _use(one)
     inner = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
     return inner if companion or len(inner) == len(weights) else weights, companion
 
+
+GROWTH = 16
+"""How many times larger than the file its weights may be in memory: of bytes, float32, and those that are shared twice."""
+
+SETTINGS_UP_TO = 2**24
+"""The size in bytes of a file of settings that is read."""
 
 _NO_SETS = ("opt_state", "optimizer_state", "rng_state")
 """What training alone needs, in a file that has its state."""
@@ -148,9 +157,12 @@ def _holds(value: Any) -> bool:
     return not isinstance(value, (Tensor, np.ndarray)) and next(_found(value), None) is not None
 
 
-def _weights(value: Any) -> dict[str, np.ndarray]:
-    """The tensors in dicts and in records of modules, by name."""
-    return {name: tensor.array() if isinstance(tensor, Tensor) else tensor for name, tensor in _found(value)}
+def _weights(value: Any, most: int) -> dict[str, np.ndarray]:
+    """The tensors in dicts and in records of modules, by name; `ValueError` if they need more memory than ``most`` bytes."""
+    found = list(_found(value))
+    if sum(4 * math.prod(tensor.shape) for _, tensor in found) > most:
+        raise ValueError("its tensors share their numbers so often that they are larger than the file by far")
+    return {name: tensor.array() if isinstance(tensor, Tensor) else tensor for name, tensor in found}
 
 
 def _found(value: Any, path: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:

@@ -135,9 +135,13 @@ def fingerprint(data: Dataset) -> str:
 
 def _inherited(origin: Model | None, recipe: Recipe) -> Architecture | None:
     """The network that is gone on from; without what adapts it to EDM's scalings where the method has others."""
-    if origin and isinstance(origin.architecture, networks.Adapted) and recipe.family != origin.recipe.family:
-        return origin.architecture.network
-    return origin.architecture if origin else None
+    if not origin or not isinstance(origin.architecture, networks.Adapted) or recipe.family == origin.recipe.family:
+        return origin.architecture if origin else None
+    network = origin.architecture.network
+    if isinstance(network, networks.UNet) and network.times.startswith("sinusoidal"):
+        # Its frequencies are for times that are counted in hundreds.
+        return replace(network, times="ladder")
+    return network
 
 
 def _architecture(config: Config, facts: DataFacts, inherited: Architecture | None) -> Architecture:

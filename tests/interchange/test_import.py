@@ -6,11 +6,10 @@ import pickle
 import sys
 import types
 import zipfile
-from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import ADM, DDPM, EDM_ADM, MODELS, NCSNPP, SHAPE, as_msgpack, edited, model_of, nested, rewritten, weights_of
+from small import ADM, EDM_ADM, MODELS, NCSNPP, SHAPE, as_msgpack, edited, nested, rewritten, weights_of
 
 import cmcore as cm
 from cmcore.interchange import LAYOUTS
@@ -177,6 +176,17 @@ def test_a_pickle_that_would_run_a_command_is_read_as_data(place, tmp_path):
     assert not command.trace.exists()
 
 
+@needs_torch
+@pytest.mark.parametrize("times", [10**12, 100])
+def test_tensors_that_are_larger_than_the_file_are_refused(times, tmp_path):
+    import torch
+
+    numbers = torch.ones(1000)
+    torch.save({"a": numbers.expand(times, 1000), "b": numbers}, tmp_path / "a.pt")
+    with pytest.raises(cm.Error, match="larger than the file by far"):
+        cm.import_model(tmp_path / "a.pt")
+
+
 def test_flax_parameters_by_the_set_that_is_chosen(tmp_path):
     sets = {name: nested(tensors_of("flax", NCSNPP, seed)) for seed, name in enumerate(("params", "params_ema"))}
     state = {"step": 7, "lr": 1e-4, **sets, "model_state": {}, "opt_state": {"0": {"mu": np.zeros(3, np.float32)}}}
@@ -273,6 +283,9 @@ def test_a_long_table_is_cut(folder):
         ({"sample_size": 9}, "cannot be halved 1 times"),
         ({"block_out_channels": [32, 48]}, "known here are multiples of the embedding's 32"),
         ({"layers_per_block": "two"}, "can be made out"),
+        ({"layers_per_block": 10**9}, "larger network than its"),
+        ({"num_class_embeds": 10**12}, "larger network than its"),
+        ({"block_out_channels": [10**15, 10**15]}, "larger network than its"),
     ],
 )
 def test_settings_of_diffusers_that_are_not_known_are_named(changes, said, folder):
@@ -304,7 +317,7 @@ def test_schedulers_that_are_not_known_are_named(changes, said, folder):
 
 
 def test_betas_one_by_one(folder):
-    betas = [0.01, 0.02, 0.3]
+    betas = [0.01, 0.02, 0.99]
     edited(
         folder / "scheduler" / "scheduler_config.json",
         _class_name="DDIMScheduler",
@@ -314,7 +327,7 @@ def test_betas_one_by_one(folder):
     model = cm.import_model(folder)
     assert model.architecture == Adapted(ADM, "noise", "betas", tuple(betas))
     assert model.recipe.t_min == pytest.approx((1 / 0.99 - 1) ** 0.5)
-    assert model.recipe.t_max == pytest.approx((1 / (0.99 * 0.98 * 0.7) - 1) ** 0.5)
+    assert model.recipe.t_max == pytest.approx((1 / (0.99 * 0.98 * 0.01) - 1) ** 0.5)
 
 
 @pytest.mark.parametrize(
@@ -397,16 +410,3 @@ def test_the_command_makes_a_run_that_samples_and_exports(openai, tmp_path, caps
     for wrong, said in (("side", "takes KEY=VALUE"), ("side=x", "a whole number"), ("sigma_data=x", "a number")):
         assert main(["import", str(openai), "--out", str(tmp_path / "c"), "--set", wrong]) == 2
         assert said in capsys.readouterr().err
-
-
-def test_a_score_model_that_was_imported_is_the_same_denoiser_on_every_backend(backend):
-    model = model_of(Adapted(replace(DDPM, multipliers=(1,), attention=()), "noise", "linear", (50.0, 1e-3, 0.3)))
-    z = np.random.default_rng(0).standard_normal((1, *SHAPE)).astype(np.float32)
-    numpy = cm.load("numpy")
-
-    def denoised(by):
-        net = by.network(model.architecture, model.weights)
-        return by.to_numpy(model.recipe.function(net)(by.asarray(3.0 * z), 3.0))
-
-    expected = denoised(numpy)
-    assert np.abs(denoised(backend) - expected).max() < 1e-5 * np.abs(expected).max()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import cmcore as cm
-from cmcore.networks import Adapted, ResidualConv, from_config, to_config
+from cmcore.networks import Adapted, ResidualConv, ResidualMLP, from_config, to_config
 from cmcore.networks.clocks import clock_of, cosine, linear, ratios
 from cmcore.parametrization import EDM, ConsistencyFunction, Prediction
 from cmcore.testing._tools import random_weights
@@ -99,8 +99,9 @@ def test_the_betas_of_a_cosine_are_those_of_the_signal():
 )
 def test_every_backend_computes_the_same(backend, predicts, clock, numbers):
     pytest.importorskip(backend)
-    x, _, weights = given()
-    adapted = Adapted(INNER, predicts, clock, numbers)
+    small = ResidualMLP((1, 4, 4), width=8, blocks=1, features=8)
+    x, weights = given()[0], {f"net.{name}": w for name, w in random_weights(small).items()}
+    adapted = Adapted(small, predicts, clock, numbers)
     expected = denoised(adapted, weights, x.astype(np.float32), SIGMAS, dtype="float64")
     got = denoised(adapted, weights, x, SIGMAS, cm.load(backend), "float32")
     assert np.abs(got - expected).max() < 1e-5 * np.abs(expected).max()

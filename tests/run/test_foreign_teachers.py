@@ -1,5 +1,7 @@
 """A score model that is not of EDM's kind teaches every method that distils, and starts those of its kind."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from conftest import TRAINABLE
@@ -9,7 +11,8 @@ from toy import make_data
 import cmcore as cm
 from cmcore.generate import generate
 from cmcore.model import DataFacts, Model, load_model, save_model
-from cmcore.networks import Adapted, ResidualConv
+from cmcore.networks import Adapted, ResidualConv, UNet
+from cmcore.run.plan import make_plan
 from cmcore.run.train import train
 from cmcore.testing import random_weights
 
@@ -50,6 +53,15 @@ def test_every_method_that_distils_takes_it(recipe, kind, tmp_path):
     again = load_model(tmp_path / "model.safetensors")
     assert again.architecture == student.architecture
     assert np.isfinite(generate(again, 2, backend=cm.load(TRAINABLE[0]))).all()
+
+
+def test_a_network_that_is_told_another_time_has_other_frequencies_for_it():
+    unet = UNet((1, 4, 4), width=8, multipliers=(1,), blocks=1, attention=(), times="sinusoidal", classes=2)
+    model = replace(teacher("epsilon"), architecture=Adapted(unet, "noise", "linear", (50, 1e-3, 0.3)))
+    config = make_config("torch", recipe="ayf", classes=True, width=None, blocks=None)
+    assert make_plan(config, DATA, model).architecture == replace(unet, times="ladder", two_times=True)
+    kept = make_plan(replace(config, recipe="cd"), DATA, model).architecture
+    assert kept == model.architecture
 
 
 @pytest.mark.skipif(not TRAINABLE, reason="no backend that trains is installed")
