@@ -59,11 +59,11 @@ class Bench:
             time.sleep(0.001)
 
 
-def two_at_once(bench: Bench, rounds: int, fault: Fault) -> Iterator[tuple[str, list[str]]]:
+def two_at_once(bench: Bench, rounds: int, fault: Fault, where: str) -> Iterator[tuple[str, list[str]]]:
     """One of two that start together trains, the other says that it does not."""
     for i in range(rounds):
-        run = bench.work / "two" / str(i)
-        both = [bench.machine.start(bench.command(run), bench.work / "two", fault) for _ in range(2)]
+        run = bench.work / where / str(i)
+        both = [bench.machine.start(bench.command(run), bench.work / where, fault) for _ in range(2)]
         outcomes = sorted((process.outcome() for process in both), key=lambda outcome: outcome.status)
         statuses = [outcome.status for outcome in outcomes]
         refused = "Another process" in outcomes[1].said or "holds a run already" in outcomes[1].said
@@ -72,11 +72,11 @@ def two_at_once(bench: Bench, rounds: int, fault: Fault) -> Iterator[tuple[str, 
 
 
 def with_locks(bench: Bench, rounds: int) -> Iterator[tuple[str, list[str]]]:
-    yield from two_at_once(bench, rounds, Fault())
+    yield from two_at_once(bench, rounds, Fault(), "locks")
 
 
 def without_locks(bench: Bench, rounds: int) -> Iterator[tuple[str, list[str]]]:
-    yield from two_at_once(bench, rounds, Fault(at=1, lasting=True, error=errno.ENOLCK, calls=("flock",)))
+    yield from two_at_once(bench, rounds, Fault(at=1, lasting=True, error=errno.ENOLCK, calls=("flock",)), "no locks")
 
 
 def stopped(bench: Bench, rounds: int) -> Iterator[tuple[str, list[str]]]:

@@ -31,21 +31,23 @@ def held(folder: Path, doing: str = "training in") -> Iterator[None]:
     """
     made = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with locked(folder / NAME, f"{doing} {folder}"):
+    with locked(folder / NAME, f"{doing} {folder}"):
+        try:
             yield
-    finally:
-        with suppress(OSError):
-            if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
-                (folder / NAME).unlink(missing_ok=True)
-                folder.rmdir()
+        finally:
+            # By who holds it alone: another that was refused would take it from under the holder's feet.
+            with suppress(OSError):
+                if made and [path.name for path in folder.iterdir()] in ([], [NAME]):
+                    (folder / NAME).unlink(missing_ok=True)
+                    folder.rmdir()
 
 
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock of a file, which is made for it; see `held`."""
     with _opened(path) as file:
-        if not _taken(file, path):
+        # A file that was removed by its holder between its opening and its locking locks nothing.
+        if not _taken(file, path) or not _is_there(file, path):
             raise Error(f"Another process is {doing}; wait until it ends, or stop it.")
         # Only for a disk without locks: a full one must not keep a run from going on.
         with suppress(OSError):
@@ -78,6 +80,15 @@ def _taken(file: BinaryIO, path: Path) -> bool:
     except BlockingIOError:
         return False
     return not _alive(_read(file))
+
+
+def _is_there(file: BinaryIO, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
 
 
 def _alive(holder: str) -> bool:

@@ -305,3 +305,29 @@ def test_another_way_of_computing_is_told():
     assert "device=cuda:0 and goes on with device=cpu: the same results to the bit are not assured" in said
     kept = make_plan(replace(CONFIG, options={"ema_std": 0.1}), DATA)
     assert changes(kept, CONFIG, replace(CONFIG, save_every=1)) == ["From here on an average is kept every 1 steps."]
+
+
+def test_who_is_refused_leaves_the_holder_its_folder(tmp_path, monkeypatch):
+    """Both find no folder and make it; the one that does not get the lock must not tidy it away."""
+    folder = tmp_path / "run"
+    with lock.held(folder):
+        exists = Path.exists
+        monkeypatch.setattr(Path, "exists", lambda self, **_: self != folder and exists(self))
+        with pytest.raises(cm.Error, match="Another process"), lock.held(folder):
+            pass
+        assert (folder / lock.NAME).is_file()
+        (folder / "config.json").write_text("{}")
+    assert (folder / "config.json").is_file()
+
+
+def test_a_lock_on_a_file_that_was_removed_holds_nothing(tmp_path, monkeypatch):
+    path = tmp_path / lock.NAME
+    taken = lock._taken
+
+    def removed_meanwhile(file, where):
+        path.unlink()
+        return taken(file, where)
+
+    monkeypatch.setattr(lock, "_taken", removed_meanwhile)
+    with pytest.raises(cm.Error, match="Another process"), lock.locked(path, "training"):
+        pass
