@@ -2,6 +2,7 @@
 
     python benchmarks/kill_resume.py --backend torch --kills 20
     python benchmarks/kill_resume.py --backend torch --kills 200 --warm --no-compile
+    python benchmarks/kill_resume.py --backend jax --kills 200 --warm --batch 512 --steps 8000
 
 Prints one line a kill; the last line says whether the runs ended with the same files, weights bit for bit. Exit status 1 if
 they did not, or if a file could not be read after a kill. With ``--warm`` (Linux, needs cc) the processes are forked from one
@@ -95,13 +96,23 @@ def main() -> int:
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--steps", type=int, default=4000)
+    parser.add_argument("--batch", type=int, default=64, help="larger for a machine that outruns the kills")
     parser.add_argument("--recipe", default="ct", help="ct also keeps an averaged target network")
     parser.add_argument("--seed", type=int, default=0, help="of the moments at which the run is killed")
     parser.add_argument("--no-compile", action="store_true", help="run the train step eagerly")
     parser.add_argument("--warm", action="store_true", help="fork processes that have imported the framework")
     args = parser.parse_args()
     arguments = ["--data", "digits", "--recipe", args.recipe, "--backend", args.backend, "--steps", str(args.steps)]
-    arguments += ["--width", "64", "--batch", "64", "--save-every", "20", "--sample-every", str(args.steps // 4)]
+    arguments += [
+        "--width",
+        "64",
+        "--batch",
+        str(args.batch),
+        "--save-every",
+        "20",
+        "--sample-every",
+        str(args.steps // 4),
+    ]
     arguments += ["--no-compile"] if args.no_compile else []
     with tempfile.TemporaryDirectory() as name, _starter(args.backend, Path(name), args.warm) as start:
         whole, broken, kills = kill_and_resume(arguments, Path(name), args.kills, args.seed, start=start)
