@@ -20,7 +20,7 @@ from typing import Any
 
 SOURCE = Path(__file__).with_suffix(".c")
 
-PRELOADED = ("cmcore.run.cli", "cmcore.run.train", "cmcore.run.generate", "safetensors.numpy", "PIL.PngImagePlugin")
+PRELOADED = ("cmcore.run.cli", "cmcore.run.train", "cmcore.generate", "safetensors.numpy", "PIL.PngImagePlugin")
 PRELOADED_OF = {"torch": ("torch._dynamo",), "jax": ("optax", "equinox")}
 """What a program imports before it first touches a run; none of it starts a thread or JAX's devices."""
 

@@ -46,6 +46,7 @@ from cmcore.backend import (
 )
 from cmcore.errors import Error
 from cmcore.interchange import export_model, import_model
+from cmcore.model import Model, load_model
 from cmcore.optimization import Optimizer
 from cmcore.parametrization import ConsistencyFunction
 from cmcore.training import Trainer, TrainSpec
@@ -55,6 +56,7 @@ __version__ = "0.1.0"
 __all__ = [
     "ConsistencyFunction",
     "Error",
+    "Model",
     "Optimizer",
     "TrainSpec",
     "Trainer",
@@ -69,6 +71,7 @@ __all__ = [
     "import_model",
     "jvp",
     "load",
+    "load_model",
     "losses",
     "metrics",
     "model",

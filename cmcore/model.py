@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from io import BytesIO
 from os import PathLike
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from cmcore import networks, recipes
 from cmcore._files import check_finite, read_arrays, write_arrays
+from cmcore.backend import Backend, default, load
+from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
 from cmcore.errors import Error
+from cmcore.generate import Sampler, fitting_batch
 from cmcore.networks import Architecture
+from cmcore.networks.cost import parameters
 from cmcore.optimization import Optimizer
 from cmcore.recipes import Recipe
+from cmcore.run import hub
+from cmcore.types import Array, Network
 
 MODEL = "model.safetensors"
 """The name of the model's file in a run folder."""
 
 
 @dataclass(frozen=True)
-class DataFacts:
-    """What a model must know of the data it was trained on; ``shape`` is one sample's, ``fingerprint`` a digest.
-
-    ``center`` and ``scale``, of one number or one for each index of a sample's first axis, say how the data were standardised;
-    empty, they were not. Else the network knows ``(x - center) / scale``, and samples are brought back.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    images: bool = False
-    classes: tuple[str, ...] = ()
-    fingerprint: str = ""
-    center: tuple[float, ...] = ()
-    scale: tuple[float, ...] = ()
-
-    def __post_init__(self) -> None:
-        for name in ("center", "scale"):
-            numbers = tuple(float(v) for v in getattr(self, name))
-            object.__setattr__(self, name, numbers)
-            if len(numbers) not in (0, 1, *self.shape[:1]) or not np.isfinite(numbers).all():
-                raise ValueError(f"The {name} of data of shape {tuple(self.shape)} cannot be {numbers}.")
-        if bool(self.center) != bool(self.scale) or any(v < 0 for v in self.scale):
-            raise ValueError("Data have a center and a scale of at least 0, or neither.")
-        object.__setattr__(self, "shape", tuple(int(n) for n in self.shape))
-        object.__setattr__(self, "classes", tuple(str(c) for c in self.classes))
-
-    def standardized(self, x: np.ndarray) -> np.ndarray:
-        """Return data (N, \\*shape) as the network knows them, float32."""
-        if not self.scale:
-            return x
-        center, scale = self._columns()
-        # What is constant has the scale 0.
-        return np.asarray((x - center) / np.where(scale > 0, scale, 1.0), np.float32)
-
-    def restored(self, x: np.ndarray) -> np.ndarray:
-        """Return samples (N, \\*shape) of a network in the data's units, float32."""
-        if not self.scale:
-            return x
-        center, scale = self._columns()
-        return np.asarray(x * scale + center, np.float32)
-
-    def _columns(self) -> tuple[np.ndarray, np.ndarray]:
-        """Center and scale in float64, to be broadcast against samples."""
-        center, scale = (np.reshape(v, (-1, *(1,) * (len(self.shape) - 1))) for v in (self.center, self.scale))
-        return center, scale
-
-
-@dataclass(frozen=True)
 class Model:
-    """Averaged weights and all that sampling with them needs. ``step`` of ``steps`` are done; ``about`` is for humans.
+    """A trained model: averaged weights and all that sampling with them needs. `cmcore.load_model` reads one.
 
-    ``weights`` are host arrays in the architecture's layout.
+    ``weights`` are host arrays in the architecture's layout. ``step`` of ``steps`` are done; ``about`` is for humans. A
+    backend is meant by name, as an object, or, where it is not given, as the default.
     """
 
     recipe: Recipe
@@ -84,6 +46,132 @@ class Model:
     step: int = 0
     steps: int = 0
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    def sample(
+        self,
+        n: int = 1,
+        *,
+        steps: int | None = None,
+        times: Sequence[float] | None = None,
+        seed: int = 0,
+        label: int | str | Sequence[int | str] | np.ndarray | None = None,
+        batch: int | None = None,
+        backend: Backend | str | None = None,
+    ) -> Array:
+        """Return n samples, (n, *shape) float32 of the backend, in the data's units; images are clipped to [-1, 1].
+
+        ``steps`` is the number of the sampler's (1; 18 of the ODE for a score model), or ``times`` are its decreasing times.
+        ``label`` is a class, by number or name, or one for each sample; by default they come in turn. The same numbers as
+        ``cmcore sample`` gives for the same seed, whatever ``batch``, the number that is made at once. What cannot be asked for
+        is a `ValueError`.
+        """
+        chosen = _backend(backend)
+        x = self._on_host(n, chosen, batch, steps=steps, times=times, seed=seed, label=label)
+        return chosen.asarray(x)
+
+    def images(self, n: int = 1, **settings: Any) -> list[Any]:
+        """Return n samples as Pillow images; the settings are those of `sample`. `ValueError` for data that are not images."""
+        from cmcore.run.pictures import as_images
+
+        if not self.data.images:
+            raise ValueError(f"The model's data are not images but of shape {self.data.shape}; use sample().")
+        chosen = _backend(settings.pop("backend", None))
+        return as_images(self._on_host(n, chosen, settings.pop("batch", None), **settings))
+
+    def network(self, backend: Backend | str | None = None) -> Network:
+        """Return the network as the framework's own, with these weights: ``net(x, c_noise, **cond)``."""
+        return _backend(backend).network(self.architecture, self.weights)
+
+    def function(self, backend: Backend | str | None = None) -> Any:
+        """Return what the recipe trains, for code of one's own: a consistency function f(x, t), a flow map or a denoiser.
+
+        Its points are standardised (`DataFacts.standardized`): images are in [-1, 1] as they are.
+        """
+        return self.recipe.function(self.network(backend))
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be."""
+        target = Path(path)
+        if target.suffix != ".safetensors":
+            target.mkdir(parents=True, exist_ok=True)
+            target = target / MODEL
+        save_model(self, target)
+
+    def save_pretrained(self, folder: str | PathLike[str]) -> None:
+        """Write the model into a folder, as a hub has it; `save` by the name that users of a hub know."""
+        self.save(Path(folder) / MODEL if Path(folder).is_dir() else folder)
+
+    @classmethod
+    def from_pretrained(cls, place: str | PathLike[str], **settings: Any) -> Model:
+        """Return the model of a folder, a file or a repository of the Hugging Face hub, such as "user/name".
+
+        ``settings`` are those of ``huggingface_hub.hf_hub_download``: revision, token, cache_dir and the like. What is no model
+        is a `cmcore.Error`.
+        """
+        return load_model(place if Path(place).exists() else hub.fetched(str(place), MODEL, **settings))
+
+    def push_to_hub(self, repository: str, **settings: Any) -> str:
+        """Upload the model to a repository of the Hugging Face hub, made if need be, and return its address.
+
+        ``settings`` are ``private``, ``token``, ``revision`` and ``commit_message``, as huggingface_hub has them.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return hub.pushed(Path(folder), repository, **settings)
+
+    def _on_host(
+        self, n: int, backend: Backend, batch: int | None, *, label: Any = None, **settings: Any
+    ) -> np.ndarray:
+        labels = None if label is None else self.label_numbers(label, n)
+        size = fitting_batch(self.data.shape) if batch is None else batch
+        x = Sampler(self, backend, size)(n, labels=labels, **settings)
+        return x.clip(-1, 1) if self.data.images else x
+
+    def label_numbers(self, label: int | str | Sequence[int | str] | np.ndarray, n: int) -> np.ndarray:
+        """Return n class numbers, of one class or of n, by number or name; `ValueError` for what is no class of the model's."""
+        names, classes = self.data.classes, self.architecture.classes
+        if not classes:
+            raise ValueError("The model was trained without classes, so it takes no label.")
+        given = list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label] * n
+
+        def number(one: Any) -> int:
+            if isinstance(one, str) and one in names:
+                return names.index(one)
+            if isinstance(one, (int, np.integer)) or (isinstance(one, str) and one.isdecimal()):
+                if 0 <= int(one) < classes:
+                    return int(one)
+            known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"
+            raise ValueError(f"There is no class {one!r}; the model's classes are {known}.")
+
+        if len(given) != n:
+            raise ValueError(f"{n} samples need one label, or {n}; got {len(given)}.")
+        return np.array([number(one) for one in given])
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.data.shape))
+        classes = f", {self.architecture.classes} classes" if self.architecture.classes else ""
+        return (
+            f"Model({self.recipe.name}, {self.architecture.kind} of {parameters(self.architecture):,} parameters, "
+            f"{self.data.name}: {shape}{classes}, step {self.step:,} of {self.steps:,})"
+        )
+
+    def _repr_png_(self) -> bytes | None:
+        """What a notebook shows: sixteen samples of one step, or of the sampler's own number; nothing where that fails."""
+        if not self.data.images:
+            return None
+        from cmcore.run.pictures import grid
+
+        file = BytesIO()
+        # A picture is a courtesy: whatever is wrong with it, the model is there.
+        with suppress(Exception):
+            grid(self._on_host(16, default(), None)).save(file, "PNG")
+        return file.getvalue() or None
+
+
+def _backend(chosen: Backend | str | None) -> Backend:
+    if chosen is None:
+        return default()
+    return load(chosen) if isinstance(chosen, str) else chosen
 
 
 def save_model(model: Model, path: str | PathLike[str]) -> None:

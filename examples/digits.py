@@ -12,9 +12,9 @@ import argparse
 from pathlib import Path
 
 import cmcore as cm
+from cmcore.generate import generate
 from cmcore.run.config import Config
 from cmcore.run.data import load
-from cmcore.run.generate import generate
 from cmcore.run.pictures import rows, save_png
 from cmcore.run.report import terminal_progress
 from cmcore.run.train import train

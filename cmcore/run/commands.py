@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from cmcore import backend as backends_of
+from cmcore import generate
 from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
@@ -20,7 +21,7 @@ from cmcore.errors import Error, sentence
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, catalogue, generate, network_settings
+from cmcore.run import averaging, catalogue, network_settings
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
@@ -262,18 +263,8 @@ def _settled_path(source: str) -> str:
 def _labels(args: Namespace, model: Model) -> np.ndarray | None:
     """The class number of each sample: the one asked for, or all in turn; none for a model without classes."""
     if args.label is not None:
-        return np.full(max(args.n, 1), _label(args.label, model))
+        return model.label_numbers(args.label, max(args.n, 1))
     return np.arange(max(args.n, 1)) % len(model.data.classes) if model.data.classes else None
-
-
-def _label(text: str, model: Model) -> int:
-    if text in model.data.classes:
-        return model.data.classes.index(text)
-    if not model.data.classes:
-        raise Error("The model was trained without classes; leave out --label.")
-    if text.isdecimal() and int(text) < len(model.data.classes):
-        return int(text)
-    raise Error(f"There is no class {text!r}; the model's classes are {', '.join(model.data.classes)}.")
 
 
 def _describe(name: str) -> list[str]:

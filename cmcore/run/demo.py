@@ -15,12 +15,12 @@ from cmcore import backend as backends
 from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.errors import Error
+from cmcore.generate import generate
 from cmcore.model import Model
 from cmcore.run import pictures
 from cmcore.run.config import Config
 from cmcore.run.data import Dataset, load
 from cmcore.run.evaluate import Row, compare, evaluate, to_table
-from cmcore.run.generate import generate
 from cmcore.run.report import Progress, say, terminal_progress
 from cmcore.run.train import train
 

@@ -14,9 +14,9 @@ import numpy as np
 from cmcore import grids, metrics
 from cmcore.backend import Backend
 from cmcore.errors import Error
+from cmcore.generate import Sampler
 from cmcore.model import Model
 from cmcore.run.data import Dataset
-from cmcore.run.generate import Sampler
 from cmcore.run.report import table
 from cmcore.search import Found, greedy
 

@@ -82,6 +82,11 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     atomic_write(path, lambda file: image.save(file, "PNG", pnginfo=about))
 
 
+def as_images(x: np.ndarray) -> list[Image.Image]:
+    """Return images (N, C, H, W) in [-1, 1] as Pillow images; what no picture shows is a `ValueError`."""
+    return [Image.fromarray(image[..., 0] if image.shape[2] == 1 else image) for image in as_pixels(x)]
+
+
 def as_pixels(x: np.ndarray) -> np.ndarray:
     """Return images (N, C, H, W) in [-1, 1] as uint8 (N, H, W, C); what no picture shows is a `ValueError`."""
     x = np.asarray(x)

@@ -22,6 +22,7 @@ from cmcore import backend as backends
 from cmcore import recipes
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error, sentence
+from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
@@ -29,7 +30,6 @@ from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_avera
 from cmcore.run.config import Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
-from cmcore.run.generate import generate
 from cmcore.run.lock import held
 from cmcore.run.plan import Plan, continues, make_plan
 from cmcore.run.report import Progress, either

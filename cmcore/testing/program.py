@@ -27,8 +27,8 @@ def check_program_samples(backend: Backend, dtype: str = "float32") -> None:
     """A model's samples are those that NumPy makes of it; a backend without gradients that is to train is a `cmcore.Error`."""
     if dtype != "float32":  # in which the program computes
         return
+    from cmcore.generate import generate
     from cmcore.model import DataFacts, Model
-    from cmcore.run.generate import generate
     from cmcore.run.train import train
 
     architecture = ResidualMLP(shape=(1, 4, 4), width=4, blocks=1, features=4, classes=2)
@@ -52,8 +52,8 @@ def check_program(backend: Backend, dtype: str = "float32") -> None:
     """A run of `cmcore train` makes pictures; one that is broken off ends, once resumed, with the same weights; both sample."""
     if dtype != "float32":
         return
+    from cmcore.generate import generate
     from cmcore.model import load_model
-    from cmcore.run.generate import generate
     from cmcore.run.report import Progress
     from cmcore.run.train import train
 

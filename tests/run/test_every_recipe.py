@@ -9,7 +9,7 @@ from test_train import Notes, make_config, same_weights
 from toy import make_data
 
 import cmcore as cm
-from cmcore.run.generate import generate
+from cmcore.generate import generate
 from cmcore.run.train import train
 
 FIRST = TRAINABLE[0] if TRAINABLE else ""

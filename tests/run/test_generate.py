@@ -7,11 +7,11 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore import grids, metrics
+from cmcore.generate import Sampler, generate
 from cmcore.model import DataFacts, Model
 from cmcore.networks import ResidualMLP
 from cmcore.run import evaluate as evaluation
 from cmcore.run.evaluate import evaluate, search_times, to_table
-from cmcore.run.generate import Sampler, generate
 
 
 @cache

@@ -7,12 +7,12 @@ import pytest
 from conftest import TRAINABLE
 
 import cmcore as cm
+from cmcore.generate import generate
 from cmcore.model import DataFacts, load_model
 from cmcore.run.cli import main
 from cmcore.run.config import Config
 from cmcore.run.data import load
 from cmcore.run.evaluate import evaluate
-from cmcore.run.generate import generate
 from cmcore.run.plan import make_plan
 from cmcore.run.standardize import measured
 from cmcore.run.train import train

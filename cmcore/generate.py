@@ -3,18 +3,41 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from cmcore.backend import Array, Backend, default
-from cmcore.model import Model
+from cmcore.data_facts import DataFacts
+from cmcore.networks import Architecture
+from cmcore.recipes import Recipe
 from cmcore.sampling import seeded_noise
 
 ROUNDING = 1e-6
 """How far times may be beyond those that the network was trained for, as a share, for having been rounded or printed."""
+
+
+class Trained(Protocol):
+    """What sampling needs of a model, `cmcore.model.Model`."""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe it was trained by."""
+
+    @property
+    def architecture(self) -> Architecture:
+        """Its network's settings."""
+
+    @property
+    def weights(self) -> Mapping[str, np.ndarray]:
+        """Its weights."""
+
+    @property
+    def data(self) -> DataFacts:
+        """What it knows of its data."""
+
 
 BATCH = 256
 """How many samples are made at once, if they are small."""
@@ -26,7 +49,7 @@ def fitting_batch(shape: Sequence[int]) -> int:
 
 
 def generate(
-    model: Model,
+    model: Trained,
     n: int,
     *,
     steps: int | None = None,
@@ -46,7 +69,7 @@ def generate(
     return Sampler(model, backend, batch)(n, steps=steps, times=times, seed=seed, labels=labels, progress=progress)
 
 
-def default_steps(model: Model) -> int:
+def default_steps(model: Trained) -> int:
     """Return how many steps to take where none are asked for: 18 of the ODE for a denoiser, otherwise one."""
     return model.recipe.default_steps
 
@@ -54,7 +77,7 @@ def default_steps(model: Model) -> int:
 class Sampler:
     """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call."""
 
-    def __init__(self, model: Model, backend: Backend | None = None, batch: int = 256) -> None:
+    def __init__(self, model: Trained, backend: Backend | None = None, batch: int = 256) -> None:
         if batch < 1:
             raise ValueError(f"The batch size must be at least 1, got {batch}.")
         self.model, self.batch = model, batch
