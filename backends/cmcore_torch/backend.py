@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar
 
 import array_api_compat.torch
@@ -37,6 +38,20 @@ class TorchBackend:
         On a CPU it takes up to a minute, for steps that are a fifth faster, with a Jacobian-vector product twice.
         """
         return self.device != "cpu" or steps >= (1_000 if jvp else 8_000)
+
+    def write_onnx(
+        self,
+        function: Callable[..., Any],
+        inputs: Mapping[str, Any],
+        output: str,
+        path: Path,
+        about: Mapping[str, str],
+        parts: Sequence[Any],
+    ) -> None:
+        """Write a function as an ONNX file; see `cmcore_torch.onnx`."""
+        from cmcore_torch import onnx
+
+        onnx.write(function, inputs, output, path, about, parts)
 
     def version(self) -> str:
         """Return PyTorch's version."""

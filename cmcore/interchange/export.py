@@ -13,8 +13,10 @@ import numpy as np
 
 from cmcore._files import atomic_write, check_finite
 from cmcore.errors import Error
+from cmcore.interchange.card import card
 from cmcore.interchange.conventions import Convention, of_model, to_preconditioning, to_scheduler
 from cmcore.interchange.layouts import LAYOUTS
+from cmcore.interchange.onnx import write_onnx
 from cmcore.interchange.opening import CONFIG, SCHEDULER, SETTINGS, WEIGHTS, Opened
 from cmcore.interchange.table import given
 from cmcore.interchange.torch_file import write_state_dict
@@ -25,12 +27,15 @@ from cmcore.networks import Adapted, UNet, to_config
 from cmcore.run.config import differing
 
 
-def export_model(model: Model, to: str, out: str | PathLike[str]) -> None:
+def export_model(
+    model: Model, to: str, out: str | PathLike[str], *, license: str | None = None, figures: str = ""
+) -> None:
     """Write a model as another program's file or folder, which must be new; `Error` if that program has no such models.
 
     ``to`` is one of `FORMATS`: "diffusers", a folder that ``ConsistencyModelPipeline`` or ``DDPMPipeline`` loads; "openai", a state dict
     for ``cm.unet.UNetModel``; "edm", a folder with safetensors under the names of NVlabs/edm's networks, and settings - not
-    their pickle, which carries source code to be executed.
+    their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says. A folder gets a model card, README.md, with the
+    ``license`` and the ``figures`` that are given.
     """
     if to not in FORMATS:
         raise ValueError(f"There is no format {to!r} to export to; the known ones are {', '.join(FORMATS)}.")
@@ -39,6 +44,8 @@ def export_model(model: Model, to: str, out: str | PathLike[str]) -> None:
         raise Error(f"{place} exists already and is not overwritten; choose another place.")
     check_finite(model.weights)
     FORMATS[to](model, place)
+    if place.is_dir():
+        atomic_write(place / "README.md", card(model, to, license, figures).encode())
 
 
 def _diffusers(model: Model, out: Path) -> None:
@@ -75,7 +82,17 @@ def _edm(model: Model, out: Path) -> None:
     _write_json(out / SETTINGS, companion)
 
 
-FORMATS: dict[str, Callable[[Model, Path], None]] = {"diffusers": _diffusers, "openai": _openai, "edm": _edm}
+def _onnx(model: Model, out: Path) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    write_onnx(model, out)
+
+
+FORMATS: dict[str, Callable[[Model, Path], None]] = {
+    "diffusers": _diffusers,
+    "openai": _openai,
+    "edm": _edm,
+    "onnx": _onnx,
+}
 """What a model can be exported to: each writes it to a place that is new."""
 
 _VERSION = "0.42.0"

@@ -270,9 +270,12 @@ def _add_export(sub: Any) -> None:
     parser = _add(sub, "export", commands.export, "write a model as another program's file or folder")
     parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
     parser.add_argument(
-        "--to", choices=FORMATS, required=True, help="whose: a folder for diffusers and edm, a file for openai"
+        "--to", choices=FORMATS, required=True, help="whose: a folder for diffusers, edm and onnx, a file for openai"
     )
     parser.add_argument("out", metavar="OUT", type=_place, help="the file or folder, which must be new")
+    parser.add_argument(
+        "--license", help="under which the model may be used, such as mit, for the model card of a folder"
+    )
 
 
 def _add_range(parser: argparse.ArgumentParser) -> None:

@@ -206,7 +206,10 @@ def bring(args: Namespace) -> None:
 
 def export(args: Namespace) -> None:
     """Write a model as another program's."""
-    export_model(load_model(args.run), args.to, args.out)
+    model, figures = load_model(args.run), ""
+    if (kept := Path(args.run) / "eval.json").is_file():
+        figures = evaluation.rows_of_json(kept.read_text())
+    export_model(model, args.to, args.out, license=args.license, figures=figures)
     say(f"Wrote {args.run} for {args.to} to {args.out}.")
 
 

@@ -134,6 +134,14 @@ def to_json(rows: Sequence[Row], found: Found | None, about: Mapping[str, Any]) 
     return json.dumps({**about, "rows": [asdict(row) for row in rows], "search": searched}, indent=2) + "\n"
 
 
+def rows_of_json(text: str) -> str:
+    """Return the table of an evaluation that `to_json` described; `Error` for what is none."""
+    try:
+        return to_table([Row(**row) for row in json.loads(text)["rows"]])
+    except (ValueError, KeyError, TypeError, RecursionError) as broken:
+        raise Error("The evaluation in eval.json cannot be read; make it again with cmcore eval.") from broken
+
+
 def to_table(rows: Sequence[Row]) -> str:
     """Return an evaluation as text; Frechet and sliced Wasserstein distances are in the data's units."""
     cells = [

@@ -9,9 +9,9 @@ from test_train import Notes, make_config
 from toy import make_data
 
 import cmcore as cm
+from cmcore.generate import generate
 from cmcore.model import DataFacts, Model, load_model, save_model
 from cmcore.networks import Adapted, ResidualConv, UNet
-from cmcore.run.generate import generate
 from cmcore.run.plan import make_plan
 from cmcore.run.train import train
 from cmcore.testing import random_weights

@@ -1,0 +1,79 @@
+"""The model card of an exported folder: what the model is, and how it is used; its head is read by the Hugging Face hub."""
+
+from __future__ import annotations
+
+import json
+
+from cmcore import recipes
+from cmcore.model import Model
+from cmcore.networks.cost import multiply_adds, parameters
+
+_USES = {
+    "diffusers": """from diffusers import {pipeline}
+
+pipeline = {pipeline}.from_pretrained("THIS_FOLDER")
+pipeline(num_inference_steps={steps}).images[0].save("image.png")""",
+    "edm": """import cmcore as cm
+
+model = cm.import_model("THIS_FOLDER")
+x = model.sample(4, steps={steps})""",
+    "onnx": """import numpy as np, onnxruntime
+
+session = onnxruntime.InferenceSession("THIS_FOLDER/{file}")
+print([(i.name, i.shape, i.type) for i in session.get_inputs()])""",
+}
+
+
+def card(model: Model, to: str, license: str | None = None, figures: str = "") -> str:
+    """Return the text of README.md for a model exported to a format.
+
+    ``license`` is what its owner says, such as "mit", ``figures`` what was measured, as text.
+    """
+    recipe, data, network = model.recipe, model.data, model.architecture
+    shape = " x ".join(map(str, data.shape))
+    classes = f", {len(data.classes)} classes ({', '.join(data.classes[:10])}{', ...' if data.classes[10:] else ''})"
+    settings = {
+        "pipeline": "DDPMPipeline" if recipe.default_steps > 1 else "ConsistencyModelPipeline",
+        "steps": recipe.default_steps,
+        "file": "function.onnx" if recipe.default_steps > 1 else "generator.onnx",
+    }
+    head = {"license": license or "unknown", "library_name": "diffusers" if to == "diffusers" else "cmcore"}
+    kind = "A score model" if recipe.default_steps > 1 else "A generator of one or a few steps"
+    lines = [
+        "---",
+        *(f"{name}: {json.dumps(value)}" for name, value in head.items()),
+        "tags: [consistency-models, image-generation]" if data.images else "tags: [consistency-models]",
+        "---",
+        "",
+        f"# {data.name} by {recipe.name}",
+        "",
+        f"{kind}, trained by cmcore's recipe `{recipe.name}` for {model.step:,} of {model.steps:,} steps.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| data | {data.name}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
+        f"| digest of the data | {data.fingerprint or 'not known'} |",
+        f"| network | {network.kind}, {parameters(network):,} parameters, {multiply_adds(network):,} multiply-adds an evaluation |",
+        f"| times | t from {recipe.t_min:g} to {recipe.t_max:g}, sigma_data {recipe.sigma_data:g} |",
+        f"| versions | {model.about.get('versions', 'not known')} |",
+        f"| license | {license or 'unknown: its owner has not said (cmcore export --license)'} |",
+        "",
+        "```python",
+        _USES[to].format(**settings),
+        "```",
+        "",
+        *(["Measured:", "", "```", figures.rstrip(), "```", ""] if figures else []),
+        "The method's paper:",
+        "",
+        "```bibtex",
+        recipes.cite(recipe.name).strip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _range(model: Model) -> str:
+    if model.data.images:
+        return "from -1 to 1"
+    return "in the data's own units" if model.data.scale else "as given"
