@@ -17,7 +17,7 @@ from cmcore.interchange.card import card
 from cmcore.interchange.conventions import Convention, of_model, to_preconditioning, to_scheduler
 from cmcore.interchange.layouts import LAYOUTS
 from cmcore.interchange.onnx import write_onnx
-from cmcore.interchange.opening import CONFIG, SETTINGS, WEIGHTS, Opened
+from cmcore.interchange.opening import CONFIG, SCHEDULER, SETTINGS, WEIGHTS, Opened
 from cmcore.interchange.table import given
 from cmcore.interchange.torch_file import write_state_dict
 from cmcore.interchange.unet_config import unet_config
@@ -59,7 +59,7 @@ def _diffusers(model: Model, out: Path) -> None:
         (out / name).mkdir(parents=True, exist_ok=True)
     _write_safetensors(out / "unet" / WEIGHTS, tensors)
     _write_json(out / "unet" / CONFIG, companion["unet"])
-    _write_json(out / "scheduler" / "scheduler_config.json", scheduler)
+    _write_json(out / "scheduler" / SCHEDULER, scheduler)
     # Last: with it the folder is a pipeline.
     _write_json(out / "model_index.json", {"_class_name": pipeline, "_diffusers_version": _VERSION, **index})
 

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
+from cmcore._files import check_finite
 from cmcore.errors import Error, sentence
 from cmcore.interchange.layouts import LAYOUTS, Layout
 from cmcore.interchange.opening import Opened, opened
@@ -37,8 +38,9 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
     locuslab/ect (a pickle), openai/consistency_models_cifar10 (Flax) or safetensors under their names. The layout, one of
     openai, diffusers, edm and flax, is found out where it is not given. ``options`` say what the file does not, such as
     ``kind="score"``, ``side=64``, ``sigma_data=0.5`` or, of several sets of weights, ``weights="params_ema"``: an `Error` asks for
-    each by name. Nothing in a file is executed; what does not fit the network that was made out is an `Error`, with a table of the
-    names as its note.
+    each by name. ``recipe`` is what the model counts as trained with: "ect" and "tcm" have the scalings that those are trained
+    under, where ECT's own sampling has the identity at 0.003, as "cd" here. Nothing in a file is executed; what does not fit the
+    network that was made out is an `Error`, with a table of the names as its note.
     """
     found = opened(Path(path), options.get("weights"))
     chosen = _layout(found, layout)
@@ -53,6 +55,7 @@ def import_model(path: str | PathLike[str], layout: str | None = None, **options
             f"{path} is no checkpoint of the layout {chosen.name!r} that can be made out: {_said(unfit)}"
         ) from unfit
     weights = taken(rows, buffers, found.tensors, network, str(path))
+    check_finite(weights)
     architecture = convention.adapted(network)
     if isinstance(architecture, Adapted):
         weights = {f"net.{name}": weight for name, weight in weights.items()}

@@ -32,8 +32,11 @@ class Opened:
     companion: Mapping[str, Any] = field(default_factory=dict)
 
 
-CONFIG, SETTINGS, WEIGHTS = "config.json", "network.json", "diffusion_pytorch_model.safetensors"
-"""The companions that make a folder one of diffusers, or one of ours with names of EDM, and the weights of the first."""
+CONFIG, SCHEDULER, WEIGHTS = "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"
+"""The files of a network and its scheduler in a diffusers folder."""
+
+SETTINGS = "network.json"
+"""What makes a folder one of ours with EDM's names."""
 
 
 def opened(path: Path, chosen: str | None = None) -> Opened:
@@ -65,6 +68,8 @@ def opened(path: Path, chosen: str | None = None) -> Opened:
 
 
 def _folder(path: Path) -> Opened:
+    if (path / "model.safetensors").is_file():
+        raise Error(f"{path} is a run of cmcore's own: use it as it is.")
     if (path / SETTINGS).is_file():
         return Opened(path, _safetensors(path / "network.safetensors"), _json(path / SETTINGS))
     unet = path / "unet" if (path / "unet").is_dir() else path
@@ -73,16 +78,27 @@ def _folder(path: Path) -> Opened:
             f"{path} holds no checkpoint known here: neither a diffusers {CONFIG} nor {SETTINGS}; give the file itself."
         )
     companion: dict[str, Any] = {"unet": _json(unet / CONFIG)}
-    scheduler = path / "scheduler" / "scheduler_config.json"
-    if scheduler.is_file():
-        companion["scheduler"] = _json(scheduler)
-    weights = unet / WEIGHTS
-    if weights.is_file():
-        return Opened(path, _safetensors(weights), companion)
-    older = unet / "diffusion_pytorch_model.bin"
-    if not older.is_file():
-        raise Error(f"{unet} has a {CONFIG} but no weights: neither {weights.name} nor {older.name}.")
-    return Opened(path, _chosen(older, torch_reading.zipped(older), None)[0], companion)
+    # Early pipelines of one network have all their files in one place.
+    for scheduler in (path / "scheduler" / SCHEDULER, path / SCHEDULER):
+        if scheduler.is_file():
+            companion["scheduler"] = _json(scheduler)
+            break
+    weights = next((w for w in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin") if w.is_file()), None)
+    if weights is None:
+        raise Error(f"{unet} has a {CONFIG} but no weights: neither {WEIGHTS} nor diffusion_pytorch_model.bin.")
+    return Opened(path, {_today(name): a for name, a in _file(weights, None).tensors.items()}, companion)
+
+
+_EARLY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+def _today(name: str) -> str:
+    """diffusers' name of today for one that it has had for an attention's weight before."""
+    if ".attentions." not in name:
+        return name
+    path, _, leaf = name.rpartition(".")
+    before, _, part = path.rpartition(".")
+    return f"{before}.{_EARLY.get(part, part)}.{leaf}"
 
 
 def _file(path: Path, chosen: str | None) -> Opened:
@@ -118,6 +134,8 @@ def _safetensors(path: Path) -> dict[str, np.ndarray]:
 
     try:
         with safetensors.safe_open(path, framework="np") as file:
+            if "cmcore" in (file.metadata() or {}):
+                raise Error(f"{path} is a model of cmcore's own: use it as it is.")
             return {name: np.array(file.get_tensor(name)) for name in file.keys()}
     except safetensors.SafetensorError as broken:
         raise ValueError(str(broken)) from broken

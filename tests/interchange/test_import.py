@@ -316,6 +316,41 @@ def test_schedulers_that_are_not_known_are_named(changes, said, folder):
         cm.import_model(folder)
 
 
+def test_an_early_folder_of_diffusers_has_other_names_in_one_place(tmp_path):
+    cm.export_model(MODELS["diffusers-epsilon"](), "diffusers", tmp_path / "a")
+    expected = cm.import_model(tmp_path / "a")
+
+    def early(tensors):
+        for name in [n for n in tensors if ".attentions." in n]:
+            new = name
+            for today, then in (("to_q", "query"), ("to_k", "key"), ("to_v", "value"), ("to_out.0", "proj_attn")):
+                new = new.replace(f".{today}.", f".{then}.")
+            tensors[new] = tensors.pop(name)
+
+    rewritten(tmp_path / "a" / WEIGHTS, early)
+    (tmp_path / "b").mkdir()
+    for path in ("unet/config.json", WEIGHTS, "scheduler/scheduler_config.json"):
+        (tmp_path / "a" / path).rename(tmp_path / "b" / path.rpartition("/")[2])
+    back = cm.import_model(tmp_path / "b")
+    assert back.architecture == expected.architecture
+    assert all((back.weights[name] == w).all() for name, w in expected.weights.items())
+
+
+def test_models_of_our_own_need_no_import(tmp_path):
+    cm.model.save_model(MODELS["openai"](), tmp_path / "model.safetensors")
+    for path in (tmp_path, tmp_path / "model.safetensors"):
+        with pytest.raises(cm.Error, match="cmcore's own: use it as it is"):
+            cm.import_model(path)
+
+
+def test_weights_that_are_not_finite_are_refused(openai, tmp_path):
+    tensors = tensors_of("openai", ADM)
+    tensors["out.2.bias"] = np.full(3, np.inf, np.float32)
+    write_state_dict(openai, tensors)
+    with pytest.raises(ValueError, match="not finite"):
+        cm.import_model(openai, **OPENAI)
+
+
 def test_betas_one_by_one(folder):
     betas = [0.01, 0.02, 0.99]
     edited(
