@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
-DEPTH = 1_000_000
+DEPTH = 100_000
 """More values than this do not wait on the stack of an honest pickle."""
 
 
@@ -33,11 +33,30 @@ Known = Mapping[tuple[str, str], Callable[..., Any]]
 """What stands for the result of a call, by the module and name of what would be called."""
 
 
+class Bounded:
+    """A file that refuses to read more than it has, before memory is taken for it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, here = file, file.tell()
+        self._end = file.seek(0, 2)
+        file.seek(here)
+
+    def read(self, count: int) -> bytes:
+        """Return the next bytes; `ValueError` if there are fewer."""
+        if not 0 <= count <= self._end - self._file.tell():
+            raise ValueError("it ends too early")
+        return self._file.read(count)
+
+    def readline(self) -> bytes:
+        """Return the rest of the line."""
+        return self._file.readline()
+
+
 class _Mark:
     pass
 
 
-def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
+def said(file: Bounded, known: Known, persistent: Callable[[Any], Any]) -> Any:
     """Return the next pickle in a file as data, calls as `Made` but for those ``known``; `ValueError` for a broken one.
 
     ``persistent`` stands for what lies outside the pickle, by its identifier there.
@@ -46,7 +65,7 @@ def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
     memo: dict[int, Any] = {}
     mark = _Mark()
     argument: Any
-    for opcode, argument, _ in pickletools.genops(file):
+    for opcode, argument, _ in pickletools.genops(cast(Any, file)):
         name = opcode.name
         if name == "STOP":
             return stack.pop()

@@ -151,7 +151,8 @@ def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.nd
     if not sets and _holds(content):
         sets = {"": content}
     if (name is not None and name not in sets) or not sets:
-        raise Error(f"{path} has no weights {name!r}; it has {', '.join(sets) or 'none'}.")
+        asked = "" if name is None else f" {name!r}"
+        raise Error(f"{path} has no weights{asked}; it has {', '.join(sets) or 'none'}.")
     if name is None and len(sets) > 1:
         raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {', '.join(sets)}.")
     one = sets[next(iter(sets)) if name is None else name]

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from cmcore.interchange.opcodes import Made, Named, said
+from cmcore.interchange.opcodes import Bounded, Made, Named, said
 
 _TYPES = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "bf16", "LongStorage": "<i8",
@@ -108,7 +108,7 @@ def zipped(path: Path) -> Any:
         if not pickle or archive.getinfo(pickle).file_size > 64 * 2**20:
             raise ValueError("it has no data.pkl of a plausible size")
         storages = _Storages()
-        content = said(io.BytesIO(archive.read(pickle)), _known(nested=True), storages)
+        content = said(Bounded(io.BytesIO(archive.read(pickle))), _known(nested=True), storages)
         for key, storage in storages.by_key.items():
             entry = archive.getinfo(f"{pickle.removesuffix('data.pkl')}data/{key}")
             if entry.compress_type != zipfile.ZIP_STORED or entry.file_size != entry.compress_size:
@@ -117,9 +117,9 @@ def zipped(path: Path) -> Any:
     return content
 
 
-def older(file: BinaryIO, nested: bool = False) -> Any:
+def older(source: BinaryIO, nested: bool = False) -> Any:
     """Return what is in a file of ``torch.save`` as it was before it was a zip."""
-    storages = _Storages()
+    storages, file = _Storages(), Bounded(source)
     if (said(file, {}, storages), said(file, {}, storages)) != (_MAGIC, _PROTOCOL):
         raise ValueError("it is no file of torch.save")
     said(file, {}, storages)
@@ -136,7 +136,7 @@ def older(file: BinaryIO, nested: bool = False) -> Any:
 
 def pickled(file: BinaryIO) -> Any:
     """Return what is in a pickle that has tensors by themselves, as EDM's have."""
-    return said(file, _known(nested=False), _Storages())
+    return said(Bounded(file), _known(nested=False), _Storages())
 
 
 __all__ = ["Made", "Named", "Storage", "Tensor", "older", "pickled", "zipped"]
