@@ -56,7 +56,7 @@ OF_STATE_AND_TIME = {
     "VE.denoiser_from_score": lambda x, t: VE.denoiser_from_score(x, t, x),
     "VE.denoiser_from_velocity": lambda x, t: VE.denoiser_from_velocity(x, t, x),
     "TrigFlow.perturb": lambda x, t: paths.TrigFlow().perturb(x, x, t),
-    "Linear.velocity": lambda x, t: paths.Linear().velocity(x, t, x),
+    "VE.velocity": lambda x, t: paths.VE().velocity(x, t, x),
     "ConsistencyFunction": F,
     "ConsistencyFunction, EDM": ConsistencyFunction(net, EDM()),
     "ConsistencyFunction, TrigFlow": ConsistencyFunction(net, parametrization.TrigFlow()),
