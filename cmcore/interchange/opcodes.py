@@ -5,10 +5,9 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO
+from typing import Any, cast
 
-DEPTH = 1_000_000
-"""More values than this do not wait on the stack of an honest pickle."""
+from cmcore.interchange.bounds import VALUES, Bounded
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Named:
     name: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Made:
     """An object that the pickle would have made by calling ``function``; a record of it, nothing else."""
 
@@ -37,7 +36,7 @@ class _Mark:
     pass
 
 
-def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
+def said(file: Bounded, known: Known, persistent: Callable[[Any], Any]) -> Any:
     """Return the next pickle in a file as data, calls as `Made` but for those ``known``; `ValueError` for a broken one.
 
     ``persistent`` stands for what lies outside the pickle, by its identifier there.
@@ -46,14 +45,17 @@ def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
     memo: dict[int, Any] = {}
     mark = _Mark()
     argument: Any
-    for opcode, argument, _ in pickletools.genops(file):
+    # Its type says that it takes what has BytesIO's other methods too.
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(Any, file))):
         name = opcode.name
+        if count > VALUES:
+            raise ValueError("it is made of more values than tensors and plain data need")
         if name == "STOP":
             return stack.pop()
         if name in ("PROTO", "FRAME"):
             continue
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else argument] = stack[-1]
+            memo[len(memo) if argument is None else _place(argument)] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "MARK":
@@ -72,14 +74,18 @@ def said(file: BinaryIO, known: Known, persistent: Callable[[Any], Any]) -> Any:
             stack.append(Named(module, attribute))
         elif name == "BINPERSID":
             stack.append(persistent(stack.pop()))
-        elif argument is not None and isinstance(argument, (int, float, str, bytes, bytearray)):
+        elif name in _PLAIN:
             stack.append(argument)
         else:
             raise ValueError(f"its opcode {name} has no place among tensors and plain data")
-        if len(stack) > DEPTH:
-            raise ValueError("it piles up more values than tensors and plain data need")
     raise ValueError("it ends too early")
 
+
+_PLAIN = frozenset(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
+    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
+)
+"""The opcodes of which the argument is the value."""
 
 _LITERALS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
@@ -92,8 +98,16 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(key: Any) -> Any:
-    # Records and lists are no keys of a dict.
-    return key if isinstance(key, (str, int, float, bytes, type(None), Named)) else str(type(key))
+    # Records and lists are no keys of a dict, and long integers can be made to have all the same hash.
+    if isinstance(key, (str, float, bytes, type(None), Named)) or (isinstance(key, int) and key.bit_length() < 64):
+        return key
+    return str(type(key))
+
+
+def _place(index: int) -> int:
+    if not 0 <= index < 2**32:
+        raise ValueError("it keeps a value where no honest pickle does")
+    return index
 
 
 def _put(target: Any, pairs: list[tuple[Any, Any]]) -> None:
@@ -139,7 +153,9 @@ def _several(count: int) -> Callable[[list[Any], Known], None]:
 
 def _global(stack: list[Any], known: Known) -> None:
     name, module = stack.pop(), stack.pop()
-    stack.append(Named(str(module), str(name)))
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("it names a class by what is no name")
+    stack.append(Named(module, name))
 
 
 def _call(stack: list[Any], known: Known) -> None:
