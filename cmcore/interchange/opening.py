@@ -160,7 +160,7 @@ def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.nd
     one = sets[next(iter(sets)) if name is None else name]
     weights, companion = _weights(walk.found(one), GROWTH * path.stat().st_size), _use(one)
     inner = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
-    return inner if companion or len(inner) == len(weights) else weights, companion
+    return inner if inner and (companion or len(inner) == len(weights)) else weights, companion
 
 
 GROWTH = 16
