@@ -43,6 +43,10 @@ BATCH = 256
 """How many samples are made at once, if they are small."""
 
 
+MOST_STEPS = 10_000
+"""More than any sampler gains by."""
+
+
 def fitting_batch(shape: Sequence[int]) -> int:
     """Return how many samples of a shape to make at once: fewer of large ones, whose activations fill the memory."""
     return max(1, min(BATCH, 2**20 // math.prod(shape)))
@@ -136,6 +140,10 @@ class Sampler:
     def times(self, steps: int | None = None, times: Sequence[float] | None = None) -> tuple[float, ...]:
         """Return the sampler's times: those given, checked, or the recipe's for so many steps."""
         recipe = self.model.recipe
+        if steps is not None and times is not None:
+            raise ValueError("Give the number of steps or the times, not both.")
+        if steps is not None and steps > MOST_STEPS:
+            raise ValueError(f"A sampler takes at most {MOST_STEPS:,} steps, got {steps:,}.")
         if times is None:
             return recipe.times(default_steps(self.model) if steps is None else steps)
         chosen = tuple(map(float, times))

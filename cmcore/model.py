@@ -133,11 +133,13 @@ class Model:
         if not classes:
             raise ValueError("The model was trained without classes, so it takes no label.")
         given = list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label] * n
+        numbered = any(name.lstrip("-").isdecimal() for name in names)
 
         def number(one: Any) -> int:
             if isinstance(one, str) and one in names:
                 return names.index(one)
-            if isinstance(one, (int, np.integer)) or (isinstance(one, str) and one.isdecimal()):
+            # Where names are numbers, a text is a name.
+            if isinstance(one, (int, np.integer)) or (isinstance(one, str) and one.isdecimal() and not numbered):
                 if 0 <= int(one) < classes:
                     return int(one)
             known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"

@@ -18,7 +18,7 @@ _LINE, _AT_ONCE = 2**20, 2**16
 
 
 class Bounded:
-    """A file that is not asked for more than it has left: Python takes the memory that is asked for before it reads."""
+    """A file that is not asked for more than it has: Python takes the memory that is asked for before it reads."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file, here = file, file.tell()
@@ -26,10 +26,13 @@ class Bounded:
         file.seek(here)
 
     def read(self, count: int) -> bytes:
-        """Return so many bytes, or those that are left."""
-        if count > _AT_ONCE:
-            count = min(count, max(0, self._size - self._file.tell()))
-        return self._file.read(count)
+        """Return so many bytes; `ValueError` if there are fewer."""
+        if count > _AT_ONCE and count > self._size - self._file.tell():
+            raise ValueError("it ends too early")
+        read = self._file.read(count)
+        if len(read) < count:
+            raise ValueError("it ends too early")
+        return read
 
     def readline(self) -> bytes:
         """Return the bytes to the end of the line; of an endless one the beginning."""

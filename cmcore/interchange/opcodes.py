@@ -49,7 +49,7 @@ def said(file: Bounded, known: Known, persistent: Callable[[Any], Any]) -> Any:
     for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(Any, file))):
         name = opcode.name
         if count > VALUES:
-            raise ValueError("it is made of more values than tensors and plain data need")
+            raise ValueError("it piles up more values than tensors and plain data need")
         if name == "STOP":
             return stack.pop()
         if name in ("PROTO", "FRAME"):

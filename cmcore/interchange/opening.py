@@ -151,10 +151,9 @@ def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.nd
     if not sets and walk.holds(content):
         sets = {"": content}
     some = ", ".join(list(sets)[:20])[:400]
-    if name is not None and name not in sets:
-        raise Error(f"{path} has no weights {name!r}; it has {some or 'none'}.")
-    if not sets:
-        raise Error(f"{path} has no weights.")
+    if (name is not None and name not in sets) or not sets:
+        asked = "" if name is None else f" {name!r}"
+        raise Error(f"{path} has no weights{asked}; it has {some or 'none'}.")
     if name is None and len(sets) > 1:
         raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {some}.")
     one = sets[next(iter(sets)) if name is None else name]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from shlex import quote
@@ -63,21 +64,30 @@ def train(args: Namespace) -> None:
         # The choice of a default, and the line that tells it, belong to `use`.
         config = replace(config, backend=backends_of.use(device=config.device).name)
     progress = terminal_progress()
-    try:
+    with _resumable("device", resume, given):
         config, _ = training.settle(config)
-        with progress.phase(f"Reading {config.data}") as count:
-            data = _load_data(config, note=progress.note, progress=count)
-        if _inside(folder.path, config.data):
-            progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
-    except (Error, ValueError) as lacking:
-        if resume and (named := [f"--{name}" for name in ("device", "data") if name not in given]):
-            raise Error(
-                f"{lacking} What has changed since the run began can be told with {' or '.join(named)}."
-            ) from lacking
-        raise
+    with _resumable("data", resume, given), progress.phase(f"Reading {config.data}") as count:
+        data = _load_data(config, note=progress.note, progress=count)
+    if _inside(folder.path, config.data):
+        progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
     kind = "png" if model.data.images else "npz"
     say(f"The model is in {folder.model}. To sample: cmcore sample {quote(str(folder.path))} --out samples.{kind}")
+
+
+@contextmanager
+def _resumable(setting: str, resume: bool, given: Collection[str]) -> Iterator[None]:
+    """Say how a run that is resumed is told what has changed since it began."""
+    try:
+        yield
+    except (Error, ValueError) as lacking:
+        if resume and setting not in given:
+            changed = f"If it has changed since the run began, say so with --{setting}."
+        elif resume and setting == "data":
+            changed = "Resuming needs the data that the run was trained on."
+        else:
+            raise
+        raise Error(f"{lacking} {changed}") from lacking
 
 
 def sample(args: Namespace) -> None:
@@ -85,7 +95,7 @@ def sample(args: Namespace) -> None:
     model = load_model(args.run)
     labels = _labels(args, model)
     out = Output(args.out, args.n, model, args.dtype, labels)
-    sampler = generate.Sampler(model, _backend(args), args.batch or generate.fitting_batch(model.data.shape))
+    sampler = generate.Sampler(model, _backend(args), _batch(args, model.data.shape))
     times = sampler.times(args.steps, args.times)
     about = {"model": fingerprint(model), "times": times, "seed": args.seed, "label": args.label, "dtype": args.dtype}
     progress = terminal_progress()
@@ -136,7 +146,7 @@ def evaluate(args: Namespace) -> None:
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
     settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend}
-    settings["batch"] = args.batch or generate.fitting_batch(shape)
+    settings["batch"] = _batch(args, shape)
     found = None
     if args.search is not None:
         with progress.phase(f"Searching for the times of {args.search} steps", quiet=True):
@@ -147,7 +157,7 @@ def evaluate(args: Namespace) -> None:
     lines = [f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"]
     if found is not None:
         times = " ".join(f"{t:g}" for t in found.times)
-        best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.3f})"
+        best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.4g})"
         lines.insert(0, best)
     lines.append(evaluation.to_table(rows))
     # On disk before it is on the screen, which may be gone.
@@ -261,6 +271,10 @@ def _load_data(config: Config, **told: Any) -> Dataset:
 def _settled_path(source: str) -> str:
     # Absolute, so that a run can be resumed from any folder; names of data sets stay as they are.
     return source if source in NAMED or not Path(source).exists() else str(Path(source).resolve())
+
+
+def _batch(args: Namespace, shape: Sequence[int]) -> int:
+    return generate.fitting_batch(shape) if args.batch is None else int(args.batch)
 
 
 def _labels(args: Namespace, model: Model) -> np.ndarray | None:

@@ -148,8 +148,8 @@ def to_table(rows: Sequence[Row]) -> str:
         [
             row.name,
             "-" if row.nfe is None else str(row.nfe),
-            "-" if row.frechet is None else f"{row.frechet:.3f}",
-            f"{row.sliced:.4f}",
+            "-" if row.frechet is None else f"{row.frechet:.4g}",
+            f"{row.sliced:.4g}",
             "-" if row.ms is None else f"{row.ms:.3f}",
         ]
         for row in rows

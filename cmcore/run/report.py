@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import threading
 import time
@@ -219,4 +220,4 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _numeric(cell: str) -> bool:
-    return cell in ("", "-") or cell.replace(",", "").replace(".", "").isdigit()
+    return cell in ("", "-") or re.fullmatch(r"-?[\d,]*\.?\d+(e[+-]?\d+)?", cell) is not None

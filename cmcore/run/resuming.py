@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cmcore.errors import Error
 from cmcore.model import Model
+from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config, as_typed, differing
 from cmcore.run.folder import RunFolder
 from cmcore.run.plan import Plan, fingerprint
@@ -40,6 +42,11 @@ def check_settings(folder: RunFolder, config: Config) -> None:
     before, now = (as_typed(c, but=FREE) for c in (folder.read()[0], config))
     if before == now:
         return
+    if newest_step(folder.state) >= folder.read()[0].steps:
+        raise Error(
+            f"The run in {folder.path} is finished; to train longer, or in another way, start a new run from its weights: "
+            f"--init {quote(str(folder.path))} with another --out."
+        )
     raise Error(
         f"The run in {folder.path} was started with other settings, which its numbers depend on: {differing(before, now)} "
         f"Resume it as it was (--out {folder.path} --resume), or start a new run from its weights with --init."

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -62,9 +63,12 @@ def into_folder(folder: Path, n: int, record: Record) -> Iterator[Sink]:
     """
     with held(folder, "writing samples to"):
         told = _Record(folder / ".samples.json", record)
+        visible = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))
+        if not visible:
+            told.forget()
         if told.is_other():
             raise Error(f"{folder} holds samples of another command; choose another --out.")
-        if not told.there() and (visible := sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))):
+        if not told.there() and visible:
             raise Error(f"{folder} exists and is not an empty folder ({visible[0]}); choose another --out.")
         told.write()
         pictures = _Pictures(folder, n)
@@ -86,10 +90,13 @@ def into_file(
     part = path.with_name(f".{path.name}.part")
     told = _Record(path.with_name(f".{path.name}.json"), {**record, "n": n})
     with locked(path.with_name(f".{path.name}.lock"), f"writing samples to {path}"):
+        if not part.exists() or not part.stat().st_size:
+            # That command made nothing.
+            told.forget()
         if told.is_other():
             raise Error(
-                f"There are unfinished samples of another command for {path}: repeat that command, or remove {part} and "
-                f"{told.path}, or choose another --out."
+                f"There are unfinished samples of another command for {path}: repeat that command, or remove "
+                f"{quote(str(part))} and {quote(str(told.path))}, or choose another --out."
             )
         if not told.there():
             part.unlink(missing_ok=True)
@@ -109,6 +116,9 @@ class _Record:
 
     def there(self) -> bool:
         return self.path.exists()
+
+    def forget(self) -> None:
+        self.path.unlink(missing_ok=True)
 
     def is_other(self) -> bool:
         try:

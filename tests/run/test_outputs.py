@@ -12,9 +12,10 @@ import pytest
 from PIL import Image
 
 import cmcore as cm
+from cmcore import generate
 from cmcore.model import DataFacts, Model, save_model
 from cmcore.networks import ResidualMLP
-from cmcore.run import cli, generate, output, samples
+from cmcore.run import cli, output, samples
 from cmcore.run.data import load
 
 N = 10

@@ -14,6 +14,20 @@ Range = tuple[float, float]
 LEAST_SPAN = 1.0
 """Pictures in [-1, 1] that together span less than this are probably not in that range."""
 
+USUAL = (
+    (0, 1),
+    (-0.5, 0.5),
+    (-1, 1),
+    (0, 255),
+    (-128, 127),
+    (0, 1023),
+    (0, 4095),
+    (0, 16383),
+    (0, 65535),
+    (-32768, 32767),
+)
+"""The ranges that pictures come in: floats, bytes, and what cameras and scanners give."""
+
 ROUNDING = 1e-4
 """How far beyond its range a float may be for having been rounded."""
 
@@ -59,7 +73,11 @@ def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], 
 
 
 def _suggested(low: float, high: float) -> str:
-    for a, b in ((0, 1), (-0.5, 0.5), (-1, 1), (0, 255), (0, 65535)):
-        if a <= low and high <= b:
+    """The smallest usual range that holds the values, if they fill a quarter of it; else from the lowest to the highest.
+
+    Bytes may be dark.
+    """
+    for a, b in USUAL:
+        if a <= low and high <= b and (b - a <= 2 or (a, b) == (0, 255) or high - low >= (b - a) / 4):
             return f"{a:g},{b:g}"
-    return "-1,1" if high < 10 else "0,255"
+    return f"{low:.6g},{high:.6g}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -38,6 +39,7 @@ class Found:
     paths: list[Path] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     runs: list[Path] = field(default_factory=list)
+    special: list[Path] = field(default_factory=list)
 
     def skipped(self) -> list[str]:
         """Return a sentence for each kind of thing that was passed over."""
@@ -46,6 +48,8 @@ class Found:
             package = PLUGINS.get(ending)
             why = f"Pillow reads them after pip install {package}" if package else "no picture's ending"
             said.append(f"Skipped {count:,} {ending or 'without an ending'}: {why}.")
+        if self.special:
+            said.append(f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].name}.")
         if self.runs:
             where = ", ".join(str(run.relative_to(self.folder)) for run in self.runs[:3])
             more = f" and {len(self.runs) - 3} more" if len(self.runs) > 3 else ""
@@ -64,7 +68,9 @@ def pictures(folder: Path) -> Found:
     files = sorted(_files(folder, found.runs), key=lambda path: path.relative_to(folder).as_posix())
     for path in files:
         ending = path.suffix.lower()
-        if ending in endings:
+        if _is_special(path):
+            found.special.append(path)
+        elif ending in endings:
             found.paths.append(path)
         elif path.name not in _KNOWN_OTHERS:
             found.others[ending] += 1
@@ -99,6 +105,14 @@ def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
         yield from (place / name for name in files if not name.startswith("."))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether reading would wait for another program, as that of a pipe does; a link to nothing is told when it is read."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def _unreadable(error: OSError) -> None:
