@@ -8,6 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from cmcore.interchange.bounds import VALUES, lengths
+from cmcore.interchange.safetensors_reading import widened
+
 _DTYPES = (
     "float16",
     "float32",
@@ -21,6 +24,7 @@ _DTYPES = (
     "uint32",
     "uint64",
     "bool",
+    "bfloat16",
 )
 _FIXED = {
     0xCA: ">f",
@@ -43,16 +47,34 @@ DEEPEST = 64
 """Deeper than this no honest file nests."""
 
 
-class Reader:
-    """Reads values one after another from bytes; `ValueError` for what is broken or not known."""
+_CHUNKED = "__msgpack_chunked_array__"
 
-    def __init__(self, raw: bytes) -> None:
-        self._raw, self._at = memoryview(raw), 0
+
+def read(raw: bytes) -> Any:
+    """Return the value that the bytes are; `ValueError` for what is broken or not known."""
+    reader = _Reader(raw)
+    value = reader.value()
+    if reader.left:
+        raise ValueError("there is more after its end")
+    return value
+
+
+class _Reader:
+    """Reads values one after another from bytes, and of extensions ``arrays`` only where it is asked to."""
+
+    def __init__(self, raw: bytes, arrays: bool = True) -> None:
+        self._raw, self._at, self._arrays, self._values = memoryview(raw), 0, arrays, 0
+
+    @property
+    def left(self) -> int:
+        """How many bytes have not been read."""
+        return len(self._raw) - self._at
 
     def value(self, depth: int = 0) -> Any:
         """Return the next value."""
-        if depth > DEEPEST:
-            raise ValueError("its values nest too deep")
+        self._values += 1
+        if depth > DEEPEST or self._values > VALUES:
+            raise ValueError("its values nest too deep, or are too many")
         head = self._take(1)[0]
         if head < 0x80 or head >= 0xE0:
             return head if head < 0x80 else head - 0x100
@@ -74,17 +96,20 @@ class Reader:
 
     def _sized(self, kind: str, count: int, depth: int) -> Any:
         if kind == "map":
-            return {str(self.value(depth + 1)): self.value(depth + 1) for _ in range(self._plausible(count))}
+            named = {_name(self.value(depth + 1)): self.value(depth + 1) for _ in range(self._plausible(count))}
+            return _joined(named) if _CHUNKED in named else named
         if kind == "list":
             return [self.value(depth + 1) for _ in range(self._plausible(count))]
         if kind == "ext":
             code = self._take(1)[0]
+            if not self._arrays:
+                raise ValueError("an array is made of arrays")
             return _extension(code, bytes(self._take(count)))
         raw = bytes(self._take(count))
         return raw.decode() if kind == "text" else raw
 
     def _plausible(self, count: int) -> int:
-        if count > len(self._raw) - self._at:
+        if count > self.left:
             raise ValueError("it has fewer values than it says")
         return count
 
@@ -92,16 +117,34 @@ class Reader:
         return struct.unpack(form, self._take(struct.calcsize(form)))[0]
 
     def _take(self, count: int) -> memoryview:
-        if count > len(self._raw) - self._at:
+        if count > self.left:
             raise ValueError("it ends too early")
         self._at += count
         return self._raw[self._at - count : self._at]
 
 
+def _name(key: Any) -> str:
+    if not isinstance(key, str):
+        raise ValueError("it has a value under what is no name")
+    return key
+
+
 def _extension(code: int, raw: bytes) -> Any:
     if code not in (1, 3):
         return None
-    shape, kind, numbers = Reader(raw).value()
-    if kind not in _DTYPES or len(numbers) != np.dtype(kind).itemsize * math.prod(shape):
-        raise ValueError("an array is of a type that is not known here, or not as large as it says")
-    return np.frombuffer(numbers, kind).reshape(shape)
+    shape, kind, numbers = _Reader(raw, arrays=False).value()
+    if kind not in _DTYPES or not isinstance(numbers, bytes):
+        raise ValueError("an array is of a type that is not known here")
+    stored = np.dtype("<u2" if kind == "bfloat16" else kind).newbyteorder("<")
+    if len(numbers) != stored.itemsize * math.prod(lengths(shape)):
+        raise ValueError("an array is not as large as it says")
+    flat = np.frombuffer(numbers, stored)
+    return (widened(flat) if kind == "bfloat16" else flat).reshape(shape)
+
+
+def _joined(chunked: dict[str, Any]) -> np.ndarray:
+    """An array that Flax has cut, for it is larger than a gigabyte."""
+    shape, chunks = ([part[str(i)] for i in range(len(part))] for part in (chunked["shape"], chunked["chunks"]))
+    if not all(isinstance(chunk, np.ndarray) for chunk in chunks):
+        raise ValueError("the parts of an array are no arrays")
+    return np.concatenate(chunks).reshape(lengths(shape))

@@ -5,10 +5,9 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
-DEPTH = 100_000
-"""More values than this do not wait on the stack of an honest pickle."""
+from cmcore.interchange.bounds import VALUES, Bounded
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Named:
     name: str
 
 
-@dataclass
+@dataclass(slots=True)
 class Made:
     """An object that the pickle would have made by calling ``function``; a record of it, nothing else."""
 
@@ -31,25 +30,6 @@ class Made:
 
 Known = Mapping[tuple[str, str], Callable[..., Any]]
 """What stands for the result of a call, by the module and name of what would be called."""
-
-
-class Bounded:
-    """A file that refuses to read more than it has, before memory is taken for it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file, here = file, file.tell()
-        self._end = file.seek(0, 2)
-        file.seek(here)
-
-    def read(self, count: int) -> bytes:
-        """Return the next bytes; `ValueError` if there are fewer."""
-        if not 0 <= count <= self._end - self._file.tell():
-            raise ValueError("it ends too early")
-        return self._file.read(count)
-
-    def readline(self) -> bytes:
-        """Return the rest of the line."""
-        return self._file.readline()
 
 
 class _Mark:
@@ -65,14 +45,17 @@ def said(file: Bounded, known: Known, persistent: Callable[[Any], Any]) -> Any:
     memo: dict[int, Any] = {}
     mark = _Mark()
     argument: Any
-    for opcode, argument, _ in pickletools.genops(cast(Any, file)):
+    # Its type says that it takes what has BytesIO's other methods too.
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(Any, file))):
         name = opcode.name
+        if count > VALUES:
+            raise ValueError("it piles up more values than tensors and plain data need")
         if name == "STOP":
             return stack.pop()
         if name in ("PROTO", "FRAME"):
             continue
         if name in ("PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"):
-            memo[len(memo) if argument is None else argument] = stack[-1]
+            memo[len(memo) if argument is None else _place(argument)] = stack[-1]
         elif name in ("GET", "BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "MARK":
@@ -91,14 +74,18 @@ def said(file: Bounded, known: Known, persistent: Callable[[Any], Any]) -> Any:
             stack.append(Named(module, attribute))
         elif name == "BINPERSID":
             stack.append(persistent(stack.pop()))
-        elif argument is not None and isinstance(argument, (int, float, str, bytes, bytearray)):
+        elif name in _PLAIN:
             stack.append(argument)
         else:
             raise ValueError(f"its opcode {name} has no place among tensors and plain data")
-        if len(stack) > DEPTH:
-            raise ValueError("it piles up more values than tensors and plain data need")
     raise ValueError("it ends too early")
 
+
+_PLAIN = frozenset(
+    "INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE "
+    "SHORT_BINUNICODE BINUNICODE8 BINBYTES SHORT_BINBYTES BINBYTES8 BYTEARRAY8".split()
+)
+"""The opcodes of which the argument is the value."""
 
 _LITERALS: dict[str, Callable[[], Any]] = {
     "NONE": lambda: None, "NEWTRUE": lambda: True, "NEWFALSE": lambda: False,
@@ -111,8 +98,16 @@ def _pairs(items: list[Any]) -> list[tuple[Any, Any]]:
 
 
 def _key(key: Any) -> Any:
-    # Records and lists are no keys of a dict.
-    return key if isinstance(key, (str, int, float, bytes, type(None), Named)) else str(type(key))
+    # Records and lists are no keys of a dict, and long integers can be made to have all the same hash.
+    if isinstance(key, (str, float, bytes, type(None), Named)) or (isinstance(key, int) and key.bit_length() < 64):
+        return key
+    return str(type(key))
+
+
+def _place(index: int) -> int:
+    if not 0 <= index < 2**32:
+        raise ValueError("it keeps a value where no honest pickle does")
+    return index
 
 
 def _put(target: Any, pairs: list[tuple[Any, Any]]) -> None:
@@ -158,7 +153,9 @@ def _several(count: int) -> Callable[[list[Any], Known], None]:
 
 def _global(stack: list[Any], known: Known) -> None:
     name, module = stack.pop(), stack.pop()
-    stack.append(Named(str(module), str(name)))
+    if not isinstance(module, str) or not isinstance(name, str):
+        raise ValueError("it names a class by what is no name")
+    stack.append(Named(module, name))
 
 
 def _call(stack: list[Any], known: Known) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import struct
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -14,8 +15,8 @@ import numpy as np
 
 from cmcore._files import placed
 from cmcore.errors import Error
-from cmcore.interchange import torch_reading
-from cmcore.interchange.msgpack import Reader
+from cmcore.interchange import msgpack, safetensors_reading, torch_reading
+from cmcore.interchange.bounds import NAME, VISITS
 from cmcore.interchange.torch_reading import Made, Tensor
 
 
@@ -35,6 +36,9 @@ class Opened:
 CONFIG, SCHEDULER, WEIGHTS = "config.json", "scheduler_config.json", "diffusion_pytorch_model.safetensors"
 """The files of a network and its scheduler in a diffusers folder."""
 
+INDEX = f"{WEIGHTS}.index.json"
+"""Which of several files has which weight."""
+
 SETTINGS = "network.json"
 """What makes a folder one of ours with EDM's names."""
 
@@ -49,29 +53,26 @@ def opened(path: Path, chosen: str | None = None) -> Opened:
     try:
         with placed(path):
             return _folder(path) if path.is_dir() else _file(path, chosen)
-    except (
-        ValueError,
-        TypeError,
-        KeyError,
-        IndexError,
-        AttributeError,
-        EOFError,
-        OverflowError,
-        RecursionError,
-    ) as broken:
+    except _BROKEN as broken:
         said = str(broken).strip("'").rstrip(".")
+        said = said if len(said) < 200 else f"{said[:200]}..."
         raise Error(
             f"{path} cannot be read: it is truncated or damaged, or no checkpoint of a kind known here ({said})."
         ) from broken
-    except zipfile.BadZipFile as broken:
-        raise Error(f"{path} cannot be read: it is truncated or damaged ({str(broken).rstrip('.')}).") from broken
+
+
+_BROKEN = (
+    ValueError, TypeError, KeyError, IndexError, AttributeError, EOFError, OverflowError, RecursionError, NotImplementedError,
+    struct.error, zipfile.BadZipFile,
+)  # fmt: skip
+"""What reading files that are no good, or no files of their kind, ends with."""
 
 
 def _folder(path: Path) -> Opened:
     if (path / "model.safetensors").is_file():
         raise Error(f"{path} is a run of cmcore's own: use it as it is.")
     if (path / SETTINGS).is_file():
-        return Opened(path, _safetensors(path / "network.safetensors"), _json(path / SETTINGS))
+        return Opened(path, safetensors_reading.tensors(path / "network.safetensors"), _json(path / SETTINGS))
     unet = path / "unet" if (path / "unet").is_dir() else path
     if not (unet / CONFIG).is_file():
         raise Error(
@@ -83,10 +84,16 @@ def _folder(path: Path) -> Opened:
         if scheduler.is_file():
             companion["scheduler"] = _json(scheduler)
             break
-    weights = next((w for w in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin") if w.is_file()), None)
-    if weights is None:
-        raise Error(f"{unet} has a {CONFIG} but no weights: neither {WEIGHTS} nor diffusion_pytorch_model.bin.")
-    return Opened(path, {_today(name): a for name, a in _file(weights, None).tensors.items()}, companion)
+    return Opened(path, {_today(name): a for name, a in _weights_of(unet).items()}, companion)
+
+
+def _weights_of(unet: Path) -> Mapping[str, np.ndarray]:
+    for weights in (unet / WEIGHTS, unet / "diffusion_pytorch_model.bin"):
+        if weights.is_file():
+            return _file(weights, None).tensors
+    if (unet / INDEX).is_file():
+        return safetensors_reading.in_shards(_json(unet / INDEX), unet)
+    raise Error(f"{unet} has a {CONFIG} but no weights: neither {WEIGHTS} nor diffusion_pytorch_model.bin.")
 
 
 _EARLY = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -102,17 +109,22 @@ def _today(name: str) -> str:
 
 
 def _file(path: Path, chosen: str | None) -> Opened:
+    if not path.is_file():
+        raise Error(f"{path} is no regular file.")
     with path.open("rb") as file:
         head = file.read(16)
     if head[8:9] == b"{":
-        return Opened(path, _safetensors(path))
+        return Opened(path, safetensors_reading.tensors(path))
     if head[:2] == b"PK":
         return Opened(path, *_chosen(path, torch_reading.zipped(path), chosen))
     if head[:1] == b"\x80" and head[1:2] <= b"\x05":
         with path.open("rb") as file:
             content = torch_reading.older(file) if _is_older(head) else torch_reading.pickled(file)
         return Opened(path, *_chosen(path, content, chosen))
-    return Opened(path, *_chosen(path, Reader(path.read_bytes()).value(), chosen))
+    # Flax's files are maps with something in them.
+    if head[:1] in (b"\xde", b"\xdf") or b"\x81" <= head[:1] <= b"\x8f":
+        return Opened(path, *_chosen(path, msgpack.read(path.read_bytes()), chosen))
+    raise ValueError("it begins as no file of weights does")
 
 
 def _is_older(head: bytes) -> bool:
@@ -129,72 +141,71 @@ def _json(path: Path) -> dict[str, Any]:
     return content
 
 
-def _safetensors(path: Path) -> dict[str, np.ndarray]:
-    import safetensors
-
-    try:
-        with safetensors.safe_open(path, framework="np") as file:
-            if "cmcore" in (file.metadata() or {}):
-                raise Error(f"{path} is a model of cmcore's own: use it as it is.")
-            return {name: np.array(file.get_tensor(name)) for name in file.keys()}
-    except safetensors.SafetensorError as broken:
-        raise ValueError(str(broken)) from broken
-
-
 def _chosen(path: Path, content: Any, name: str | None) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
     """The weights and what is said of their use: all of a file, or of several sets of weights the one that was chosen."""
     if not isinstance(content, (dict, Made)):
         raise ValueError("it holds no weights by name")
-    sets = (
-        {} if isinstance(content, Made) else {str(k): v for k, v in content.items() if k not in _NO_SETS and _holds(v)}
-    )
-    if not sets and _holds(content):
+    walk = _Walk()
+    named = {} if isinstance(content, Made) else content
+    sets = {str(k)[:NAME]: v for k, v in named.items() if k not in _NO_SETS and walk.holds(v)}
+    if not sets and walk.holds(content):
         sets = {"": content}
+    some = ", ".join(list(sets)[:20])[:400]
     if (name is not None and name not in sets) or not sets:
         asked = "" if name is None else f" {name!r}"
-        raise Error(f"{path} has no weights{asked}; it has {', '.join(sets) or 'none'}.")
+        raise Error(f"{path} has no weights{asked}; it has {some or 'none'}.")
     if name is None and len(sets) > 1:
-        raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {', '.join(sets)}.")
+        raise Error(f"{path} has several sets of weights: choose one with --set weights=NAME, of {some}.")
     one = sets[next(iter(sets)) if name is None else name]
-    weights, companion = _weights(one, GROWTH * path.stat().st_size), _use(one)
+    weights, companion = _weights(walk.found(one), GROWTH * path.stat().st_size), _use(one)
     inner = {k.removeprefix("model."): v for k, v in weights.items() if k.startswith("model.")}
-    return inner if companion or len(inner) == len(weights) else weights, companion
+    return inner if inner and (companion or len(inner) == len(weights)) else weights, companion
 
 
 GROWTH = 16
 """How many times larger than the file its weights may be in memory: of bytes, float32, and those that are shared twice."""
 
-SETTINGS_UP_TO = 2**24
+SETTINGS_UP_TO = 2**20
 """The size in bytes of a file of settings that is read."""
 
 _NO_SETS = ("opt_state", "optimizer_state", "rng_state")
 """What training alone needs, in a file that has its state."""
 
 
-def _holds(value: Any) -> bool:
-    """Whether it holds weights by name, rather than being one itself."""
-    return not isinstance(value, (Tensor, np.ndarray)) and next(_found(value), None) is not None
-
-
-def _weights(value: Any, most: int) -> dict[str, np.ndarray]:
-    """The tensors in dicts and in records of modules, by name; `ValueError` if they need more memory than ``most`` bytes."""
-    found = list(_found(value))
+def _weights(named: Iterator[tuple[str, Tensor | np.ndarray]], most: int) -> dict[str, np.ndarray]:
+    """The tensors as arrays, by name; `ValueError` if they need more memory than ``most`` bytes."""
+    found = list(named)
     if sum(4 * math.prod(tensor.shape) for _, tensor in found) > most:
         raise ValueError("its tensors share their numbers so often that they are larger than the file by far")
     return {name: tensor.array() if isinstance(tensor, Tensor) else tensor for name, tensor in found}
 
 
-def _found(value: Any, path: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
-    if isinstance(value, (Tensor, np.ndarray)):
-        yield path, value
-        return
-    state, named = _state(value), value if isinstance(value, dict) else {}
-    if state is not None:
-        named = {k: v for group in ("_parameters", "_buffers", "_modules") for k, v in (state.get(group) or {}).items()}
-    # Flax's names are paths.
-    joint = "." if state is not None or any(isinstance(v, Tensor) for v in named.values()) else "/"
-    for name, child in named.items():
-        yield from _found(child, f"{path}{joint}{name}" if path else str(name))
+class _Walk:
+    """A walk through dicts and records of modules, which has an end where they hold each other again and again."""
+
+    def __init__(self) -> None:
+        self._visits = 0
+
+    def holds(self, value: Any) -> bool:
+        """Whether it holds weights by name, rather than being one itself."""
+        return not isinstance(value, (Tensor, np.ndarray)) and next(self.found(value), None) is not None
+
+    def found(self, value: Any, path: str = "") -> Iterator[tuple[str, Tensor | np.ndarray]]:
+        """Yield the tensors by name."""
+        self._visits += 1
+        if self._visits > VISITS or len(path) > NAME:
+            raise ValueError("its values hold each other again and again, or have names that are too long")
+        if isinstance(value, (Tensor, np.ndarray)):
+            yield path, value
+            return
+        state, named = _state(value), value if isinstance(value, dict) else {}
+        if state is not None:
+            groups = ("_parameters", "_buffers", "_modules")
+            named = {k: v for group in groups for k, v in (state.get(group) or {}).items()}
+        # Flax's names are paths.
+        joint = "." if state is not None or any(isinstance(v, Tensor) for v in named.values()) else "/"
+        for name, child in named.items():
+            yield from self.found(child, f"{path}{joint}{name}" if path else str(name))
 
 
 def _state(value: Any) -> dict[str, Any] | None:

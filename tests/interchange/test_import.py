@@ -398,8 +398,8 @@ def test_what_is_lacking_or_wrong_is_asked_for_by_name(options, problem, said, o
         (b"\x80\x04\x8e" + (2**60).to_bytes(8, "little") + b"a.", "ends too early"),
         (b"\x80\x02}r\xff\xff\xff\x7f.", "has no weights; it has none"),
         (b"\x80\x02]" + b"2" * 10**6 + b".", "piles up"),
-        (b"\x91" * 10**5, "nest too deep"),
-        (b"\xdd\xff\xff\xff\xff\x90", "fewer values than it says"),
+        (b"\x81\xa1a" + b"\x91" * 10**5, "nest too deep"),
+        (b"\x81\xa1a\xdd\xff\xff\xff\xff\x90", "fewer values than it says"),
         ((2**60).to_bytes(8, "little") + b"{" + b" " * 100, "cannot be read"),
     ],
 )
