@@ -227,6 +227,14 @@ def test_shards_that_lead_elsewhere(index, shards, refused):
     refused(None, "cannot be read", "folder")
 
 
+def test_settings_that_are_none(refused, tmp_path):
+    (tmp_path / "edm").mkdir()
+    (tmp_path / "edm" / "network.safetensors").write_bytes(tensors_file(said_of()))
+    for settings in ("[]", '{"preconditioning": "EDMPrecond", "init": 3}', "[" * 10**5, "", '{"init": NaN}', '{"a'):
+        (tmp_path / "edm" / "network.json").write_text(settings)
+        refused(None, "cannot be read", "edm")
+
+
 def test_what_is_no_regular_file(refused, tmp_path, shards):
     os.mkfifo(tmp_path / "pipe")
     refused(None, "is no regular file", "pipe")
