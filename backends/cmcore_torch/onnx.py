@@ -34,7 +34,7 @@ def write(
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as missing:
-        raise Error(f'To write ONNX files cmcore needs {missing.name}: pip install "cmcore[onnx]".') from missing
+        raise Error(f'Writing ONNX files needs {missing.name}: pip install "cmcore[onnx]".') from missing
 
     class Exported(nn.Module):
         def __init__(self) -> None:

@@ -42,14 +42,14 @@ def check_settings(folder: RunFolder, config: Config) -> None:
     before, now = (as_typed(c, but=FREE) for c in (folder.read()[0], config))
     if before == now:
         return
-    if newest_step(folder.state) >= folder.read()[0].steps:
-        raise Error(
-            f"The run in {folder.path} is finished; to train longer, or in another way, start a new run from its weights: "
-            f"--init {quote(str(folder.path))} with another --out."
-        )
+    finished = newest_step(folder.state) >= folder.read()[0].steps
+    place = quote(str(folder.path))
+    advice = (
+        "It is finished; to train on, start" if finished else f"Resume it as it was (--out {place} --resume), or start"
+    )
     raise Error(
         f"The run in {folder.path} was started with other settings, which its numbers depend on: {differing(before, now)} "
-        f"Resume it as it was (--out {folder.path} --resume), or start a new run from its weights with --init."
+        f"{advice} a new run from its weights with --init {place}."
     )
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import cmcore as cm
+from cmcore.interchange import OPTIONS as OF_IMPORTS
 from cmcore.run import cli
 
 ROOT = Path(cm.__file__).parent.parent
@@ -50,7 +51,9 @@ def parsers():
 
 MESSAGES = list(texts())
 OPTIONS = {option for parser in parsers().values() for action in parser._actions for option in action.option_strings}
-SETTINGS = {name for recipe in cm.recipes.names() for name in cm.recipes.by_name(cm.recipes.get(recipe))}
+SETTINGS = {name for recipe in cm.recipes.names() for name in cm.recipes.by_name(cm.recipes.get(recipe))} | {
+    *OF_IMPORTS
+}
 
 
 def test_there_are_messages():
@@ -86,7 +89,7 @@ def test_each_option_is_explained(command):
 
 
 def test_every_setting_of_a_run_can_be_typed():
-    typed = {action.dest for action in parsers()["train"]._actions} | {"options"}
+    typed = {action.dest for action in parsers()["train"]._actions} | {"options", "network_settings"}
     from cmcore.run.config import Config
 
     assert {field.name for field in fields(Config)} <= typed

@@ -139,7 +139,7 @@ def test_other_settings_are_told_as_they_are_typed(trained, capsys):
     assert run(*base, *typed) == 2
     told = (
         "depend on: --seed 0 there, 1 here; --set lr=0.1 here only; --set betas=0.5,0.9 here only; "
-        "--set decay=true here only. Resume"
+        "--set decay=true here only. It is finished"
     )
     assert told in capsys.readouterr().err
 

@@ -59,7 +59,7 @@ def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[
     expected = "0 to 255" if x.dtype == np.uint8 else "-1 to 1 (or unsigned bytes)"
     raise Error(
         f"The values of {name} range from {low:g} to {high:g}, and pictures were expected to range from {expected}. "
-        f"Which values are black and white? Say so with --range, such as --range={_suggested(float(low), float(high))}"
+        f"Which values are black and white? Say so with --range, such as --range={_suggested(float(low), float(high), x.dtype.kind == 'f')}"
         + ("; if these are latents rather than pictures, with --latents." if x.dtype.kind == "f" else ".")
     )
 
@@ -72,7 +72,7 @@ def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], 
     return out.clip(-1, 1, out=out)
 
 
-def _suggested(low: float, high: float) -> str:
+def _suggested(low: float, high: float, floats: bool) -> str:
     """The smallest usual range that holds the values, if they fill a quarter of it; else from the lowest to the highest.
 
     Bytes may be dark.
@@ -80,4 +80,6 @@ def _suggested(low: float, high: float) -> str:
     for a, b in USUAL:
         if a <= low and high <= b and (b - a <= 2 or (a, b) == (0, 255) or high - low >= (b - a) / 4):
             return f"{a:g},{b:g}"
+    if floats and -10 < low < 0 < high < 10:
+        return "-1,1"  # samples of a network, say, that were not clipped
     return f"{low:.6g},{high:.6g}"
