@@ -6,11 +6,13 @@ import os
 import struct
 import zipfile
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from attacks import (
     array,
+    expect_refused,
     ext,
     in_bytes,
     in_old,
@@ -33,6 +35,11 @@ from cmcore.interchange.opening import opened
 from cmcore.interchange.torch_file import write_state_dict
 
 pytestmark = pytest.mark.timeout(15)
+
+
+@pytest.fixture
+def refused(tmp_path):
+    return partial(expect_refused, tmp_path)
 
 
 def test_zip_bombs(refused):
