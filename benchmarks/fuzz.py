@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published
 from PIL import Image
 
 import cmcore as cm
@@ -139,7 +140,7 @@ def safetensors_bytes(chance: random.Random, data: bytes) -> bytes:
     kind = chance.randrange(4)
     if kind == 0:
         return spoilt_bytes(data, chance)
-    if kind == 1:
+    if kind == 1 or "cmcore" not in header.get("__metadata__", {}):
         header = spoilt_json(header, chance)
     else:
         header["__metadata__"]["cmcore"] = spoilt_json(json.loads(header["__metadata__"]["cmcore"]), chance)
@@ -182,6 +183,9 @@ class World:
             save_model(model, self.run.model)
             save_state(self.run.state, 2, {"online/a": np.ones(3, np.float32)}, 1.0)
         self.run.log.write_text("step,loss\n1,0.5\n2,0.25\n")
+        self.published = place / "published"
+        self.published.mkdir()
+        published.write(self.published)
         self.images = {}
         for kind in ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "TGA", "ICO"):
             out = io.BytesIO()
@@ -231,10 +235,31 @@ def reading(world: World, name: str, chance: random.Random) -> tuple[int, Callab
         data = spoilt_bytes(world.run.log.read_bytes(), chance)
         (place / "log.csv").write_bytes(data)
         return len(data), lambda: Log(place / "log.csv", 1).add(3, 0.1, {}, 1)
+    if name in published.FILES:
+        data = (world.published / name).read_bytes()
+        if name == "torch.zip":
+            data = published.spoilt_zip(data, chance, spoilt_bytes)
+        else:
+            data = safetensors_bytes(chance, data) if name == "safetensors" else spoilt_bytes(data, chance)
+        (place / "a").write_bytes(data)
+        return len(data), lambda: cm.import_model(place / "a")
+    if name in published.FOLDERS:
+
+        def spoil(data: bytes, suffix: str) -> bytes:
+            if suffix == ".safetensors":
+                return safetensors_bytes(chance, data)
+            text = spoilt_json(json.loads(data), chance).encode("utf-8", "surrogatepass")
+            return text if chance.random() < 0.7 else spoilt_bytes(text, chance)
+
+        size = published.spoilt_folder(world.published / name, place, chance, spoil)
+        return size, lambda: cm.import_model(place)
     return 0, lambda: command(world, place, chance)
 
 
-TARGETS = ("npz", "npy", "idx", "idx.gz", "images", "dataset.json", "model", "state", "config.json", "log.csv", "cli")
+TARGETS = (
+    "npz", "npy", "idx", "idx.gz", "images", "dataset.json", "model", "state", "config.json", "log.csv", *published.FILES,
+    *published.FOLDERS, "cli",
+)  # fmt: skip
 
 
 def command(world: World, place: Path, chance: random.Random) -> None:

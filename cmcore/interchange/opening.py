@@ -72,13 +72,16 @@ def _folder(path: Path) -> Opened:
     if (path / "model.safetensors").is_file():
         raise Error(f"{path} is a run of cmcore's own: use it as it is.")
     if (path / SETTINGS).is_file():
-        return Opened(path, safetensors_reading.tensors(path / "network.safetensors"), _json(path / SETTINGS))
+        companion = _json(path / SETTINGS)
+        if not isinstance(companion.get("init", {}), dict):
+            raise ValueError(f"in {SETTINGS}, init holds no settings")
+        return Opened(path, safetensors_reading.tensors(path / "network.safetensors"), companion)
     unet = path / "unet" if (path / "unet").is_dir() else path
     if not (unet / CONFIG).is_file():
         raise Error(
             f"{path} holds no checkpoint known here: neither a diffusers {CONFIG} nor {SETTINGS}; give the file itself."
         )
-    companion: dict[str, Any] = {"unet": _json(unet / CONFIG)}
+    companion = {"unet": _json(unet / CONFIG)}
     # Early pipelines of one network have all their files in one place.
     for scheduler in (path / "scheduler" / SCHEDULER, path / SCHEDULER):
         if scheduler.is_file():

@@ -1,11 +1,40 @@
-"""Pickles, files of torch, msgpack and safetensors made byte by byte, so that they can lie."""
+"""Pickles, files of torch, msgpack and safetensors made byte by byte, so that they can lie, and what is asked of those who read them."""
 
 import io
 import json
 import struct
+import time
+import tracemalloc
 import zipfile
+from contextlib import suppress
 
+import pytest
 from small import as_msgpack
+
+import cmcore as cm
+
+SECONDS, BYTES = 1.0, 100 * 2**20
+
+
+def expect_refused(place, content, match="cannot be read", name="a.bin"):
+    """Expect that a file, or the folder that is there already, is refused, quickly and in little memory."""
+    path = place / name
+    if content is not None:
+        path.write_bytes(content)
+    start = time.process_time()
+    with pytest.raises(cm.Error, match=match) as told:
+        cm.import_model(path)
+    assert time.process_time() - start < SECONDS
+    assert len(str(told.value)) < 1000
+    assert str(told.value).endswith(".")
+    tracemalloc.start()
+    try:
+        with suppress(cm.Error):
+            cm.import_model(path)
+        assert tracemalloc.get_traced_memory()[1] < BYTES
+    finally:
+        tracemalloc.stop()
+
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03.\x80\x02}X\r\x00\x00\x00little_endian\x88s."
 

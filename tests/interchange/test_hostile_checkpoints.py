@@ -6,11 +6,13 @@ import os
 import struct
 import zipfile
 import zlib
+from functools import partial
 
 import numpy as np
 import pytest
 from attacks import (
     array,
+    expect_refused,
     ext,
     in_bytes,
     in_old,
@@ -33,6 +35,11 @@ from cmcore.interchange.opening import opened
 from cmcore.interchange.torch_file import write_state_dict
 
 pytestmark = pytest.mark.timeout(15)
+
+
+@pytest.fixture
+def refused(tmp_path):
+    return partial(expect_refused, tmp_path)
 
 
 def test_zip_bombs(refused):
@@ -225,6 +232,14 @@ def shards(tmp_path):
 def test_shards_that_lead_elsewhere(index, shards, refused):
     shards(index)
     refused(None, "cannot be read", "folder")
+
+
+def test_settings_that_are_none(refused, tmp_path):
+    (tmp_path / "edm").mkdir()
+    (tmp_path / "edm" / "network.safetensors").write_bytes(tensors_file(said_of()))
+    for settings in ("[]", '{"preconditioning": "EDMPrecond", "init": 3}', "[" * 10**5, "", '{"init": NaN}', '{"a'):
+        (tmp_path / "edm" / "network.json").write_text(settings)
+        refused(None, "cannot be read", "edm")
 
 
 def test_what_is_no_regular_file(refused, tmp_path, shards):
