@@ -19,6 +19,7 @@ from cmcore import backend, networks, recipes
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
+from cmcore.run.config import PRECISIONS
 from cmcore.run.data.load import FITS
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either, say
@@ -200,6 +201,11 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
     parser.add_argument("--save-minutes", type=float, metavar="M", help="save after so many minutes as well (10)")
     parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        help="what the networks' layers compute in; weights, averages and losses are float32 (float32)",
+    )
     parser.add_argument(
         "--compile",
         dest="compiled",

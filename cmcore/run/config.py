@@ -10,6 +10,9 @@ from typing import Any
 from cmcore import recipes
 from cmcore.run.network_settings import choices, written
 
+PRECISIONS = {"float32": None, "bfloat16": "bfloat16"}
+"""What the layers of networks may compute in, and a `Backend.network`'s ``compute``; weights, averages and losses are float32."""
+
 
 @dataclass(frozen=True)
 class Config:
@@ -19,7 +22,8 @@ class Config:
     a preset, ``network_settings`` are its settings by name, values or their text. ``data`` is a source for
     `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
     ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
-    brings each column of points to the same scale; ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
+    brings each column of points to the same scale; ``precision`` is
+    one of `PRECISIONS`, in which the networks' layers compute; ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
 
@@ -48,6 +52,7 @@ class Config:
     teacher: str | None = None
     init: str | None = None
     compiled: bool | None = None
+    precision: str = "float32"
     save_every: int | None = None
     sample_every: int | None = None
     save_minutes: float = 10.0
@@ -69,6 +74,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
+        if self.precision not in PRECISIONS:
+            raise ValueError(f"--precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
         if self.batch % self.accumulate:
             raise ValueError(f"--accumulate {self.accumulate} must divide --batch {self.batch} into equal parts.")
         if self.range is not None:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,7 +28,7 @@ from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
-from cmcore.run.config import Config
+from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.lock import held
@@ -256,9 +257,9 @@ class _Run:
         return self._loop(step)
 
     def _make_trainer(self, weights: Mapping[str, np.ndarray] | None) -> None:
-        recipe, build = self._plan.recipe, self._backend.network
-        teacher = self._teacher
+        recipe, teacher = self._plan.recipe, self._teacher
         architecture, config = self._plan.architecture, self._config
+        build = partial(self._backend.network, compute=PRECISIONS[config.precision])
         spec = recipe.train_spec(
             seed=config.seed,
             compiled=bool(config.compiled),
