@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
 from io import BytesIO
 from os import PathLike
 from pathlib import Path
@@ -69,14 +70,30 @@ class Model:
         x = self._on_host(n, chosen, batch, steps=steps, times=times, seed=seed, label=label)
         return chosen.asarray(x)
 
-    def images(self, n: int = 1, **settings: Any) -> list[Any]:
-        """Return n samples as Pillow images; the settings are those of `sample`. `ValueError` for data that are not images."""
+    def images(
+        self, n: int = 1, *, decoder: str | PathLike[str] | None = None, raw_latents: bool = False, **settings: Any
+    ) -> list[Any]:
+        """Return n samples as Pillow images; the settings are those of `sample`. `ValueError` for data that are not images.
+
+        Latents become images by ``decoder``, the folder of a diffusers AutoencoderKL, scaled or as ``raw_latents``; see
+        `cmcore.interchange.decoder.Decoder`.
+        """
         from cmcore.run.pictures import as_images
 
-        if not self.data.images:
-            raise ValueError(f"The model's data are not images but of shape {self.data.shape}; use sample().")
         chosen = _backend(settings.pop("backend", None))
-        return as_images(self._on_host(n, chosen, settings.pop("batch", None), **settings))
+        shown = None
+        if decoder is not None:
+            from cmcore.interchange.decoder import Decoder
+
+            shown = Decoder(decoder, raw=raw_latents, backend=chosen)
+            shown.facts(self.data)
+        elif raw_latents:
+            raise ValueError("raw_latents says how a decoder takes latents; give the decoder too.")
+        elif not self.data.images:
+            latents = ", or give a decoder if they are latents" if len(self.data.shape) == 3 else ""
+            raise ValueError(f"The model's data are not images but of shape {self.data.shape}; use sample(){latents}.")
+        x = self._on_host(n, chosen, settings.pop("batch", None), **settings)
+        return as_images(x if shown is None else shown(x))
 
     def network(self, backend: Backend | str | None = None) -> Network:
         """Return the network as the framework's own, with these weights: ``net(x, c_noise, **cond)``."""
@@ -159,6 +176,11 @@ class Model:
 
     def _repr_png_(self) -> bytes | None:
         """What a notebook shows: sixteen samples of one step, or of the sampler's own number; nothing where that fails."""
+        return self._picture
+
+    @cached_property
+    def _picture(self) -> bytes | None:
+        # Latents would be no picture, whatever their number of channels.
         if not self.data.images:
             return None
         from cmcore.run.pictures import grid

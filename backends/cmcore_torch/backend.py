@@ -53,6 +53,12 @@ class TorchBackend:
 
         onnx.write(function, inputs, output, path, about, parts)
 
+    def image_decoder(self, folder: Path) -> Callable[[np.ndarray], np.ndarray]:
+        """Return the decoder of an autoencoder's folder; see `cmcore_torch.autoencoder`."""
+        from cmcore_torch import autoencoder
+
+        return autoencoder.decoder(folder, self.device)
+
     def version(self) -> str:
         """Return PyTorch's version."""
         return str(torch.__version__)

@@ -53,8 +53,8 @@ class TrainStep(Protocol):
     def __call__(self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array]) -> Array:
         """Take the step of that number and return the mean loss, a 0-d array that is not yet waited for.
 
-        x0 and the conditions may be host arrays. The random numbers come from `cmcore.TrainSpec.draw`, the loss from its
-        ``mean_loss``; the scalars "lr", "ema_decay" and "target_decay" are there.
+        x0 and the conditions may be host arrays. The random numbers come from `cmcore.TrainSpec.draw`, the loss is the
+        mean of its ``mean_loss`` over its ``parts``; the scalars "lr", "ema_decay" and "target_decay" are there.
         """
         ...
 

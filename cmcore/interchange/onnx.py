@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cmcore.backend import Array, Backend, available, load, namespace
+from cmcore.backend import Array, Backend, available, load
 from cmcore.errors import Error
 from cmcore.model import Model
 
@@ -55,10 +55,9 @@ def write_onnx(model: Model, folder: Path) -> list[str]:
         made = recipe.sample(net, z, recipe.times(1), _no_noise, dict(zip(label, rest, strict=True)))
         if not data.scale:
             return made
-        xp = namespace(made)
         sides = (-1, *(1,) * (len(data.shape) - 1))
         center, scale = (backend.asarray(np.reshape(v, sides).astype(np.float32)) for v in (data.center, data.scale))
-        return xp.add(xp.multiply(made, scale), center)
+        return made * scale + center
 
     _write(backend, generated, {"z": x, **label}, "x", folder / GENERATOR, about, net)
     return [FUNCTION, GENERATOR]

@@ -187,7 +187,15 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)
-    parser.add_argument("--latents", action="store_true", help="take arrays (N, C, H, W) for latents, not for pictures")
+    kind = parser.add_mutually_exclusive_group()
+    kind.add_argument(
+        "--kind",
+        dest="latents",
+        type=_is_latents,
+        metavar="KIND",
+        help="what arrays (N, C, H, W) are: images, or latents of any scale and number of channels (images)",
+    )
+    kind.add_argument("--latents", action="store_true", help="the same as --kind latents")
     parser.add_argument("--per-column", action="store_true", help="bring each column of points to the same scale")
     parser.add_argument("--save-every", type=int, metavar="N", help="steps between saves (a tenth, at most 1000)")
     parser.add_argument("--save-minutes", type=float, metavar="M", help="save after so many minutes as well (10)")
@@ -214,6 +222,17 @@ def _add_sample(sub: Any) -> None:
         choices=("float32", "uint8"),
         default="float32",
         help="of an .npz: float32 (N, C, H, W) as x, or uint8 (N, H, W, C) as arr_0, for evaluators (%(default)s)",
+    )
+    parser.add_argument(
+        "--decoder",
+        type=_place,
+        metavar="FOLDER",
+        help="a diffusers AutoencoderKL, to make images of a model's latents",
+    )
+    parser.add_argument(
+        "--raw-latents",
+        action="store_true",
+        help="the data were the autoencoder's own latents, without its scaling_factor and shift_factor",
     )
     parser.add_argument(
         "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
@@ -292,6 +311,12 @@ def _numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not numbers with commas between, such as 0,255") from None
+
+
+def _is_latents(text: str) -> bool:
+    if text not in ("images", "latents"):
+        raise argparse.ArgumentTypeError(f"{text!r} is neither images nor latents")
+    return text == "latents"
 
 
 def _size(text: str) -> int | tuple[int, ...]:

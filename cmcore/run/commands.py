@@ -19,6 +19,7 @@ from cmcore._files import atomic_write
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
+from cmcore.interchange.decoder import Decoder
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
@@ -94,10 +95,14 @@ def sample(args: Namespace) -> None:
     """Generate and write a picture, an .npz or a folder of PNGs."""
     model = load_model(args.run)
     labels = _labels(args, model)
-    out = Output(args.out, args.n, model, args.dtype, labels)
-    sampler = generate.Sampler(model, _backend(args), _batch(args, model.data.shape))
+    backend = _backend(args)
+    decoder = _decoder(args, backend)
+    out = Output(args.out, args.n, decoder.facts(model.data) if decoder else model.data, args.dtype, labels)
+    sampler = generate.Sampler(model, backend, _batch(args, model.data.shape))
     times = sampler.times(args.steps, args.times)
     about = {"model": fingerprint(model), "times": times, "seed": args.seed, "label": args.label, "dtype": args.dtype}
+    if decoder:
+        about["decoder"] = decoder.fingerprint()
     progress = terminal_progress()
     with out.sink(about) as sink:
         if sink.done:
@@ -105,7 +110,7 @@ def sample(args: Namespace) -> None:
         try:
             with progress.phase(f"Making {args.n:,} samples") as count:
                 for start, x in sampler.batches(args.n, first=sink.done, times=times, seed=args.seed, labels=labels):
-                    sink.add(start, out.stored(x))
+                    sink.add(start, out.stored(decoder(x) if decoder else x))
                     count(sink.done, args.n)
             sink.finish()
         except (KeyboardInterrupt, OSError) as stop:
@@ -128,6 +133,7 @@ def evaluate(args: Namespace) -> None:
     if source is None:
         raise Error(f"{args.run} does not say what data it was trained on; give --data.")
     shape = model.data.shape
+    latents = len(shape) == 3 and not model.data.images
     size, channels = ((shape[1], shape[2]), shape[0]) if model.data.images else (None, None)
     progress = terminal_progress()
     with progress.phase(f"Reading {source}") as count:
@@ -138,7 +144,7 @@ def evaluate(args: Namespace) -> None:
             fit=trained.fit,
             fast_jpegs=trained.fast_jpegs,
             value_range=args.range or trained.range,
-            latents=len(shape) == 3 and not model.data.images,
+            latents=latents,
             skip_broken=trained.skip_broken,
             note=progress.note,
             progress=count,
@@ -155,6 +161,10 @@ def evaluate(args: Namespace) -> None:
         rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
     lines = [f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"]
+    if latents:
+        lines.append(
+            "The distances are between latents, in their own units; they say little of images decoded from them."
+        )
     if found is not None:
         times = " ".join(f"{t:g}" for t in found.times)
         best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.4g})"
@@ -239,6 +249,14 @@ def demo(args: Namespace) -> None:
     from cmcore.run import demo as demonstration
 
     demonstration.main(args)
+
+
+def _decoder(args: Namespace, backend: Backend) -> Decoder | None:
+    if args.decoder is None:
+        if args.raw_latents:
+            raise Error("--raw-latents says how a decoder takes latents; give --decoder too.")
+        return None
+    return Decoder(args.decoder, raw=args.raw_latents, backend=backend)
 
 
 def _backend(args: Namespace) -> Backend:

@@ -234,7 +234,11 @@ class TrainStep:
                 n: generic.with_weights(self.net, named(v, self.like))
                 for n, v in (("online", vector), ("target", target))
             }
-            return self.spec.mean_loss(self.nets | own, x0, z, tau, values, cond)
+            parts = [
+                self.spec.mean_loss(self.nets | own, *part[:3], values, part[3])
+                for part in self.spec.parts(x0, z, tau, cond)
+            ]
+            return sum(parts[1:], parts[0]) / self.spec.accumulate
 
         mean, slope = gradient(loss, self.vectors["online"])
         self.update(slope, scalars["lr"])

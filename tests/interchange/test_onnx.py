@@ -102,6 +102,6 @@ def test_the_command_writes_the_card_and_keeps_what_is_there(tmp_path, capsys):
     assert main(command) == 0, capsys.readouterr().err
     text = (tmp_path / "out" / "README.md").read_text()
     assert "cc0-1.0" in text
-    assert "2.500" in text
+    assert "2.5" in text
     assert main(command) == 2
     assert "not overwritten" in capsys.readouterr().err

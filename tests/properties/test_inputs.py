@@ -261,6 +261,8 @@ ELSEWHERE = {
     **dict.fromkeys(("trajectory", "rebased", "seeded_noise"), "a loop or a wrapper around what is tried"),
     **dict.fromkeys(("Ancestral", "Churn", "LMS", "DPMpp2M"), "tests/test_multistep_solvers.py"),
     **dict.fromkeys(("Trainer", "TrainSpec"), "tests/test_training.py"),
+    **dict.fromkeys(("Model", "load_model"), "tests/run/test_model_object.py"),
+    **dict.fromkeys(("export_model", "import_model"), "tests/interchange"),
     **dict.fromkeys(("Optimizer", "radam_factors"), "tests/test_optimization.py"),
     **dict.fromkeys(
         ("available", "default", "describe", "load", "names", "namespace", "of", "register", "stop_gradient", "use", "using"),

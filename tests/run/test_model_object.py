@@ -163,9 +163,12 @@ def test_a_notebook_shows_a_picture_and_never_fails(monkeypatch):
     with cm.using("numpy"):
         shown = Image.open(io.BytesIO(make_model()._repr_png_()))
         assert min(shown.size) > 100
+        model = make_model()
+        first = model._repr_png_()
         assert make_model(shape=(2,), images=False)._repr_png_() is None
         monkeypatch.setattr("cmcore.model.Sampler", None)
         assert make_model()._repr_png_() is None
+        assert model._repr_png_() is first
 
 
 def test_a_hubs_folder(tmp_path):

@@ -301,7 +301,7 @@ def test_evaluators_samples_are_data(tmp_path):
 
 def test_latents_are_asked_for(tmp_path):
     x = RNG.normal(0, 1, (20, 4, 16, 16))
-    with pytest.raises(cm.Error, match="--latents"):
+    with pytest.raises(cm.Error, match="--kind latents"):
         points(tmp_path, x)
     plan = make_plan(Config(latents=True), points(tmp_path, x, latents=True))
     assert plan.architecture.kind == "conv"

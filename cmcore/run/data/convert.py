@@ -42,7 +42,7 @@ def channels_first(x: np.ndarray, source: object) -> np.ndarray:
     if x.ndim != 4 or not (x.shape[1] in counts or x.shape[3] in counts):
         raise ValueError(
             f"{source} must hold images (N, H, W), (N, H, W, C) or (N, C, H, W) with 1, 3 or 4 channels, "
-            f"or points (N, D), or with --latents arrays (N, C, H, W); it holds an array of shape {x.shape}."
+            f"or points (N, D), or with --kind latents arrays (N, C, H, W); it holds an array of shape {x.shape}."
         )
     square = x.shape[1] == x.shape[2] != x.shape[3] in counts
     if x.shape[1] not in counts or square:

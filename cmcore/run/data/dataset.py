@@ -111,7 +111,7 @@ def check_values(x: np.ndarray, images: bool, name: str) -> None:
         raise ValueError(f"{name} must be float32, got {x.dtype}.")
     if images and (x.ndim != 4 or x.shape[1] not in (1, 3)):
         raise ValueError(
-            f"{name} must hold images of shape (N, C, H, W) with 1 or 3 channels, got {x.shape}; take others with --latents."
+            f"{name} must hold images of shape (N, C, H, W) with 1 or 3 channels, got {x.shape}; take others with --kind latents."
         )
     if x.ndim < 2 or 0 in x.shape:
         raise ValueError(f"{name} must hold samples of shape (N, ...), none of its axes empty, got {x.shape}.")

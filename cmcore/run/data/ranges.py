@@ -60,7 +60,7 @@ def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[
     raise Error(
         f"The values of {name} range from {low:g} to {high:g}, and pictures were expected to range from {expected}. "
         f"Which values are black and white? Say so with --range, such as --range={_suggested(float(low), float(high), x.dtype.kind == 'f')}"
-        + ("; if these are latents rather than pictures, with --latents." if x.dtype.kind == "f" else ".")
+        + ("; if these are latents rather than pictures, with --kind latents." if x.dtype.kind == "f" else ".")
     )
 
 
