@@ -6,10 +6,8 @@
 from __future__ import annotations
 
 import os
-import time
-import tracemalloc
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -174,28 +172,3 @@ def write_distribution(place, name, entry_points, module, code):
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(entry_points)
     (place / f"{module}.py").write_text(code)
-
-
-@pytest.fixture
-def refused(tmp_path):
-    """Expect that a file, or what is made of one, is refused, quickly and in little memory."""
-
-    def check(content, match="cannot be read", name="a.bin", **options):
-        path = tmp_path / name
-        if isinstance(content, bytes):
-            path.write_bytes(content)
-        start = time.process_time()
-        with pytest.raises(cm.Error, match=match) as told:
-            cm.import_model(path, **options)
-        assert time.process_time() - start < 1.0
-        assert len(str(told.value)) < 1000
-        assert str(told.value).endswith(".")
-        tracemalloc.start()
-        try:
-            with suppress(cm.Error):
-                cm.import_model(path, **options)
-            assert tracemalloc.get_traced_memory()[1] < 100 * 2**20
-        finally:
-            tracemalloc.stop()
-
-    return check

@@ -3,7 +3,6 @@
 import io
 import json
 import struct
-import time
 import tracemalloc
 import zipfile
 from contextlib import suppress
@@ -13,18 +12,16 @@ from small import as_msgpack
 
 import cmcore as cm
 
-SECONDS, BYTES = 1.0, 100 * 2**20
+BYTES = 100 * 2**20
 
 
 def expect_refused(place, content, match="cannot be read", name="a.bin"):
-    """Expect that a file, or the folder that is there already, is refused, quickly and in little memory."""
+    """Expect that a file, or the folder that is there already, is refused, in little memory; the seconds are in BENCHMARKS.md."""
     path = place / name
     if content is not None:
         path.write_bytes(content)
-    start = time.process_time()
     with pytest.raises(cm.Error, match=match) as told:
         cm.import_model(path)
-    assert time.process_time() - start < SECONDS
     assert len(str(told.value)) < 1000
     assert str(told.value).endswith(".")
     tracemalloc.start()
