@@ -149,7 +149,7 @@ MSGPACKS = {
     "a shape below zero": lambda: mapped(array([-2, -2])),
     "a shape below zero once": lambda: mapped(array([-1])),
     "a shape of many axes": lambda: mapped(array([1] * 1000)),
-    "a shape of many long axes": lambda: mapped(array([2**62] * 60_000)),
+    "a shape of many long axes": lambda: mapped(array([2**40] * 60_000)),
     "a shape that is larger": lambda: mapped(array([5])),
     "a shape that is a number": lambda: mapped(array(4)),
     "nothing times much": lambda: mapped(array([0, 2**62, 2**62], numbers=b"")),
