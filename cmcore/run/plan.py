@@ -16,10 +16,13 @@ from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.config import Config, differing
 from cmcore.run.network_settings import of_name, read
-from cmcore.run.standardize import deviation, measured
+from cmcore.run.standardize import deviation, faint, measured
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
+
+WELL_ABOVE = 10.0
+"""How far a column's deviation should be above t_min, as a factor."""
 
 CONV_FROM = 16
 """Images whose shorter side has at least this many pixels get the convolutional network by default."""
@@ -99,6 +102,26 @@ def _standardization(config: Config, data: Dataset, origin: Model | None) -> dic
         return {}
     center, scale = measured(data.x, config.per_column)
     return {"center": center, "scale": scale}
+
+
+def caution(plan: Plan, data: Dataset, inherited: bool, shown: int = 5) -> str | None:
+    """Return what to say of columns that hardly vary beside the others on the scale that the plan has, or None.
+
+    ``inherited`` says that the scale is that of a network to start from.
+    """
+    if not (few := faint(data.x, plan.data.scale, WELL_ABOVE * plan.recipe.t_min)):
+        return None
+    kind = "column" if len(data.shape) == 1 else "channel"
+    listed = ", ".join(str(index + 1) for index in few[:shown]) + (", ..." if len(few) > shown else "")
+    kinds = kind if len(few) == 1 else f"{kind}s"
+    if inherited:
+        advice = "It is that of the network to start from; for another, train without a teacher and --init."
+    else:
+        advice = "Give --per-column to bring each column to the same scale."
+    return (
+        f"Of the {data.shape[0]} {kind}s, {len(few)} ({kinds} {listed}) will hardly be learned: on the one scale of all they vary by "
+        f"less than {WELL_ABOVE:g} times the lowest noise level, t_min = {plan.recipe.t_min:g}. {advice}"
+    )
 
 
 def _sigma_data(data: Dataset, facts: DataFacts, origin: Model | None) -> float:

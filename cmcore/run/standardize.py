@@ -18,7 +18,7 @@ def measured(x: np.ndarray, per_column: bool = False) -> tuple[tuple[float, ...]
     """Return (center, scale) for points (N, D) or latents (N, C, H, W): the mean of each column or channel, and what to divide by.
 
     Latents have a scale for each channel, points one for all columns unless ``per_column``. A column that is constant has the
-    scale 0, which gives back its center whatever the model makes of it.
+    scale 0, which gives back its center whatever the model makes of it; the others' one scale is then given for each of them.
     """
     axes = (0, *range(2, x.ndim))
     count = x.size // x.shape[1]
@@ -27,13 +27,27 @@ def measured(x: np.ndarray, per_column: bool = False) -> tuple[tuple[float, ...]
     variance = sum(np.square(piece - shaped).sum(axis=axes) for piece in _pieces(x)) / count
     variance = np.where(x.min(axis=axes) == x.max(axis=axes), 0.0, variance)
     if x.ndim == 2 and not per_column:
-        variance = variance.mean(keepdims=True)
+        varies = variance > 0
+        one = variance[varies].mean(keepdims=True) if varies.any() else variance[:1]
+        variance = one if varies.all() else np.where(varies, one, 0.0)
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance) / DEVIATION))
 
 
 def deviation(scale: tuple[float, ...]) -> float:
     """Return the standard deviation, about 0 and over all columns, of data that were brought to such scales."""
     return DEVIATION * math.sqrt(sum(s > 0 for s in scale) / len(scale))
+
+
+def faint(x: np.ndarray, scale: tuple[float, ...], below: float) -> list[int]:
+    """Return the columns of points (N, D), or channels of latents, that vary but by less than ``below`` once divided by ``scale``.
+
+    Where ``below`` is some times the lowest noise level, the noise that samples end with hides such columns.
+    """
+    if not scale:
+        return []
+    own = np.array(measured(x, per_column=True)[1]) * DEVIATION
+    divided = own / np.where(np.array(scale) > 0, scale, 1.0)
+    return np.flatnonzero((own > 0) & (divided < below)).tolist()
 
 
 def _pieces(x: np.ndarray) -> Iterator[np.ndarray]:

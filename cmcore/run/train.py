@@ -32,7 +32,7 @@ from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.lock import held
-from cmcore.run.plan import Plan, continues, make_plan
+from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
 from cmcore.run.save_timer import SaveTimer
@@ -132,6 +132,8 @@ def _train_anew(
 ) -> Model:
     origin, guide = _load(init), _load(teacher)
     plan = make_plan(config, data, guide, origin)
+    if said := caution(plan, data, bool(origin or guide)):
+        progress.note(said)
     run = _Run(config, plan, data, backend, folder, guide, progress)
     return run.start(_first_weights(plan, origin, guide, config.seed, progress))
 
