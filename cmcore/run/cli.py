@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
+from cmcore._words import printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
@@ -81,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cmcore: {message[:1].upper()}{message[1:]}; see {self.prog} --help.\n")
+        self.exit(2, f"cmcore: {printable(message[:1].upper() + message[1:])}; see {self.prog} --help.\n")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,7 +8,6 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy as np
 from cmcore import backend as backends_of
 from cmcore import generate
 from cmcore._files import atomic_write
+from cmcore._words import counted, printable, quoted
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
@@ -73,7 +73,7 @@ def train(args: Namespace) -> None:
         progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
     kind = "png" if model.data.images else "npz"
-    say(f"The model is in {folder.model}. To sample: cmcore sample {quote(str(folder.path))} --out samples.{kind}")
+    say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
 
 
 @contextmanager
@@ -106,9 +106,9 @@ def sample(args: Namespace) -> None:
     progress = terminal_progress()
     with out.sink(about) as sink:
         if sink.done:
-            progress.note(f"Going on after {sink.done:,} samples.")
+            progress.note(f"Going on after {counted(sink.done, 'sample')}.")
         try:
-            with progress.phase(f"Making {args.n:,} samples") as count:
+            with progress.phase(f"Making {counted(args.n, 'sample')}") as count:
                 for start, x in sampler.batches(args.n, first=sink.done, times=times, seed=args.seed, labels=labels):
                     sink.add(start, out.stored(decoder(x) if decoder else x))
                     count(sink.done, args.n)
@@ -119,7 +119,7 @@ def sample(args: Namespace) -> None:
                 progress.note(kept)
                 raise
             raise Error(f"{sentence(stop)} {kept}") from stop
-    progress.note(f"Wrote {args.n:,} samples to {out.path}.")
+    progress.note(f"Wrote {counted(args.n, 'sample')} to {out.path}.")
 
 
 def evaluate(args: Namespace) -> None:
@@ -155,19 +155,20 @@ def evaluate(args: Namespace) -> None:
     settings["batch"] = _batch(args, shape)
     found = None
     if args.search is not None:
-        with progress.phase(f"Searching for the times of {args.search} steps", quiet=True):
+        with progress.phase(f"Searching for the times of {counted(args.search, 'step')}", quiet=True):
             found = evaluation.search_times(model, data, args.search, **settings)
     with progress.phase(f"Making {args.n:,} samples for each row", quiet=True):
         rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
-    lines = [f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"]
+    what = f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"
+    lines = [printable(what)]
     if latents:
         lines.append(
             "The distances are between latents, in their own units; they say little of images decoded from them."
         )
     if found is not None:
         times = " ".join(f"{t:g}" for t in found.times)
-        best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.4g})"
+        best = f"Best times for {counted(args.search, 'step')}: {times} (Frechet distance to the training data {found.value:.4g})"
         lines.insert(0, best)
     lines.append(evaluation.to_table(rows))
     # On disk before it is on the screen, which may be gone.
@@ -221,7 +222,7 @@ def bring(args: Namespace) -> None:
     kind = "score model" if model.recipe.name == "edm" else "consistency model"
     count = sum(weight.size for weight in model.weights.values())
     say(f"Imported a {kind} of {count:,} parameters for data of shape {model.data.shape} to {args.out}.")
-    say(f"To sample: cmcore sample {quote(args.out)} --out samples.{'png' if model.data.images else 'npz'}")
+    say(f"To sample: cmcore sample {quoted(args.out)} --out samples.{'png' if model.data.images else 'npz'}")
 
 
 def export(args: Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import networks, recipes
+from cmcore._words import counted
 from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
@@ -217,7 +218,7 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
     theirs, ours = teacher.architecture, architecture
     if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
         raise Error(
-            f"The teacher is for data of shape {theirs.shape} with {theirs.classes} classes; "
+            f"The teacher is for data of shape {theirs.shape} with {counted(theirs.classes, 'class', 'classes')}; "
             f"this run is for shape {ours.shape} with {ours.classes}."
         )
     guided = architecture.classes and getattr(recipe, "guidance", 1.0) != 1.0

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmcore._words import quoted
 from cmcore.errors import Error
 from cmcore.model import Model
 from cmcore.run.checkpoint import newest_step
@@ -43,7 +43,7 @@ def check_settings(folder: RunFolder, config: Config) -> None:
     if before == now:
         return
     finished = newest_step(folder.state) >= folder.read()[0].steps
-    place = quote(str(folder.path))
+    place = quoted(folder.path)
     advice = (
         "It is finished; to train on, start" if finished else f"Resume it as it was (--out {place} --resume), or start"
     )

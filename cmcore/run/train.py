@@ -7,7 +7,6 @@ with the same weights, bit for bit, as one that is not (same versions, device an
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ import numpy as np
 
 from cmcore import backend as backends
 from cmcore import recipes
+from cmcore._words import counted, quoted
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error, sentence
 from cmcore.generate import generate
@@ -100,7 +100,7 @@ def _pays_to_compile(config: Config, backend: Backend) -> bool:
 
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
-    return f"cmcore train --out {shlex.quote(str(folder))} --resume"
+    return f"cmcore train --out {quoted(folder)} --resume"
 
 
 @contextmanager
@@ -152,7 +152,9 @@ def _train_on(
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
     if state[0] >= config.steps and _finished(folder, plan, config):
-        raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
+        raise Error(
+            f"The run in {folder.path} is finished after {counted(config.steps, 'step')}."
+        )
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
         check_teacher(folder, copy, teacher)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmcore._words import printable, quoted
 from cmcore.errors import Error
 from cmcore.run.data.walk import LABELS
 
@@ -25,18 +26,18 @@ def labels(folder: Path, paths: list[Path]) -> tuple[np.ndarray, tuple[str, ...]
     loose = next((path for path in relative if len(path.parts) == 1), None)
     if loose is not None:
         raise Error(
-            f"With classes every image must lie in a sub-folder of {folder}, one for each class, but {loose} does not."
+            f"With classes every image must lie in a sub-folder of {folder}, one for each class, but {printable(str(loose))} does not."
         )
     names, indices = np.unique([path.parts[0] for path in relative], return_inverse=True)
     if splits := [name for name in names if name.lower() in SPLITS]:
         raise Error(
-            f"The sub-folders of {folder} are named {', '.join(names)}, which look like parts of the data and not like classes. "
-            f"Is --data {folder / splits[0]} meant? Otherwise rename them, or leave out --classes."
+            f"The sub-folders of {folder} are named {', '.join(map(printable, names))}, which look like parts of the data and not like classes. "
+            f"Is --data {quoted(folder / splits[0])} meant? Otherwise rename them, or leave out --classes."
         )
     if len(names) == 1:
         raise Error(
-            f"All pictures of {folder} lie in one sub-folder, {names[0]}, which would be the only class. "
-            f"Is --data {folder / str(names[0])} meant? Otherwise leave out --classes."
+            f"All pictures of {folder} lie in one sub-folder, {printable(names[0])}, which would be the only class. "
+            f"Is --data {quoted(folder / str(names[0]))} meant? Otherwise leave out --classes."
         )
     return indices.astype(np.int64), tuple(str(name) for name in names)
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cmcore._words import printable
 from cmcore.errors import Error
 
 
@@ -15,7 +16,7 @@ def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple
 
     Labels are integers, booleans, strings or whole floats, (N,) or (N, 1), or one-hot rows (N, K). With ``names`` they are
     indices already; without, the classes are the distinct labels in increasing order. A mark for "no label" among them,
-    -1 beside other numbers or NaN, is an `Error`.
+    -1 beside other numbers or NaN, is an `Error`, and so is a single class.
     """
     labels = _one_each(labels, source)
     if names:
@@ -25,6 +26,11 @@ def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple
         raise Error(
             f"{(labels == -1).sum()} of the {len(labels)} labels of {source} are -1, which marks samples without a label. "
             "Remove those samples or give them a class of their own, or train on all of them without --classes."
+        )
+    if len(values) == 1:
+        raise Error(
+            f"All {len(labels):,} labels of {source} are {printable(str(values[0]))}, which would be the only class. "
+            "Leave out --classes, or give data of more classes."
         )
     return indices.astype(np.int64), tuple(str(value) for value in values)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from cmcore._words import counted, printable
 from cmcore.errors import Error
 from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files
 from cmcore.run.data.convert import Raw, Size
@@ -93,10 +94,10 @@ def described(data: Dataset, shown: int = 10) -> str:
         said.append(f"{len(data.held_out):,} held out")
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
-        each = [f"{name} {count:,}" for name, count in zip(data.classes[:shown], counts, strict=False)]
+        each = [f"{printable(name)} {count:,}" for name, count in zip(data.classes[:shown], counts, strict=False)]
         more = ", ..." if len(data.classes) > shown else ""
-        said.append(f"{len(data.classes):,} classes ({', '.join(each)}{more})")
-    return f"{data.name}: {', '.join(said)}."
+        said.append(f"{counted(len(data.classes), 'class', 'classes')} ({', '.join(each)}{more})")
+    return f"{printable(data.name)}: {', '.join(said)}."
 
 
 def _read(source: str, size: Size | None, classes: bool, latents: bool, reading: Mapping[str, Any]) -> tuple[Raw, str]:
