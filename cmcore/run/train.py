@@ -152,9 +152,7 @@ def _train_on(
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
     if state[0] >= config.steps and _finished(folder, plan, config):
-        raise Error(
-            f"The run in {folder.path} is finished after {counted(config.steps, 'step')}."
-        )
+        raise Error(f"The run in {folder.path} is finished after {counted(config.steps, 'step')}.")
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
         check_teacher(folder, copy, teacher)

@@ -11,6 +11,7 @@ from test_model_object import make_model
 
 import cmcore as cm
 from cmcore._words import counted, printable, quoted
+from cmcore.errors import sentence
 from cmcore.interchange.card import card
 from cmcore.model import load_model
 from cmcore.run import cli
@@ -89,14 +90,15 @@ def test_questions_about_folders_are_one_line(tmp_path, folders, capsys):
 def test_a_run_with_classes_of_any_name(tmp_path, capsys):
     names = sorted(["a\nb", "\udcff", "x|y", "\x1b[31mred"])
     for name in names:
-        fill(tmp_path / "data" / name)
+        fill(tmp_path / "da\nta" / name)
     small = ["--backend", TRAINABLE[0], "--steps", "1", "--width", "8", "--blocks", "1", "--batch", "4", "--no-compile"]
     run, made = tmp_path / "ru\nn", tmp_path / "x.npz"
-    command = ["train", "--data", str(tmp_path / "data"), "--size", "4", "--classes", *small, "--out", str(run)]
+    command = ["train", "--data", str(tmp_path / "da\nta"), "--size", "4", "--classes", *small, "--out", str(run)]
     assert cli.main(command) == 0, capsys.readouterr().err
     told = capsys.readouterr().err
     assert r"cmcore sample $'" in told
     assert r"ru\012n' --out" in told
+    assert rf"Reading {tmp_path}/da\nta ..." in told
     model = load_model(run)
     assert list(model.data.classes) == names
     assert cli.main(["sample", str(run), "--n", "1", "--label", "\udcff", "--out", str(made)]) == 0
@@ -112,6 +114,11 @@ def test_a_run_with_classes_of_any_name(tmp_path, capsys):
     text.encode()
     (row,) = (line for line in text.splitlines() if line.startswith("| data |"))
     assert all(shown in row for shown in (r"a\nb", r"\udcff", r"x\|y", r"\x1b[31mred"))
+
+
+def test_a_file_that_the_system_refuses_is_told_in_one_line():
+    assert sentence(FileNotFoundError(2, "No such file", "a\nb\x1b")) == r"No such file: a\nb\x1b."
+    assert sentence(ValueError("of \x1b[2J,\nwell")) == r"of \x1b[2J, well."
 
 
 # Counts
@@ -130,7 +137,7 @@ def test_a_single_class_in_an_array_is_questioned(tmp_path, labels):
 def test_a_single_class_in_a_dataset_json_is_questioned(tmp_path):
     fill(tmp_path / "data" / "00000")
     (tmp_path / "data" / "dataset.json").write_text('{"labels": [["00000/0.png", 3], ["00000/1.png", 3]]}')
-    with pytest.raises(cm.Error, match="All 2 labels of .* are 3, which would be the only class"):
+    with pytest.raises(cm.Error, match=r"All 2 labels of .* are 3, which would be the only class"):
         load(str(tmp_path / "data"), classes=True)
 
 
