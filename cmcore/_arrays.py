@@ -61,6 +61,15 @@ def is_number(t: object) -> TypeGuard[float]:
     return isinstance(t, (int, float, np.floating, np.integer)) and not isinstance(t, bool)
 
 
+def check_within(x: Array, name: str, low: float, high: float) -> None:
+    """Raise `ValueError` unless all numbers of a host array are from ``low`` to ``high``.
+
+    Other frameworks' arrays may be traced, or would have to be waited for, so they are not looked at.
+    """
+    if isinstance(x, np.ndarray) and not ((inside := (low <= x) & (x <= high)).all()):
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {x[~inside].flat[0]}.")
+
+
 def check_above_zero(t: Time, x: Array, what: str) -> None:
     """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
     xp = check_state(x)
