@@ -11,22 +11,28 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from cmcore.run.data.samples import Samples, as_samples
+
 DEVIATION = 0.5
 
 
-def measured(x: np.ndarray, per_column: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measured(x: np.ndarray | Samples, per_column: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (center, scale) for points (N, D) or latents (N, C, H, W): the mean of each column or channel, and what to divide by.
 
     Latents have a scale for each channel, points one for all columns unless ``per_column``. A column that is constant has the
     scale 0, which gives back its center whatever the model makes of it.
     """
-    axes = (0, *range(2, x.ndim))
-    count = x.size // x.shape[1]
-    mean = sum(piece.sum(axis=axes) for piece in _pieces(x)) / count
-    shaped = np.reshape(mean, (-1, *(1,) * (x.ndim - 2)))
-    variance = sum(np.square(piece - shaped).sum(axis=axes) for piece in _pieces(x)) / count
-    variance = np.where(x.min(axis=axes) == x.max(axis=axes), 0.0, variance)
-    if x.ndim == 2 and not per_column:
+    samples = as_samples(x)
+    shape = samples.shape
+    axes = (0, *range(2, 1 + len(shape)))
+    count = len(samples) * math.prod(shape[1:])
+    mean = sum(piece.sum(axis=axes) for piece in _pieces(samples)) / count
+    shaped = np.reshape(mean, (-1, *(1,) * (len(shape) - 1)))
+    variance = sum(np.square(piece - shaped).sum(axis=axes) for piece in _pieces(samples)) / count
+    low = np.min([piece.min(axis=axes) for piece in samples.floats()], axis=0)
+    high = np.max([piece.max(axis=axes) for piece in samples.floats()], axis=0)
+    variance = np.where(low == high, 0.0, variance)
+    if len(shape) == 1 and not per_column:
         variance = variance.mean(keepdims=True)
     return tuple(map(float, mean)), tuple(map(float, np.sqrt(variance) / DEVIATION))
 
@@ -36,7 +42,7 @@ def deviation(scale: tuple[float, ...]) -> float:
     return DEVIATION * math.sqrt(sum(s > 0 for s in scale) / len(scale))
 
 
-def _pieces(x: np.ndarray) -> Iterator[np.ndarray]:
+def _pieces(samples: Samples) -> Iterator[np.ndarray]:
     # So that the float64 copies stay small.
-    for piece in np.array_split(x, max(1, x.size // 2**22)):
+    for piece in samples.floats():
         yield piece.astype(np.float64)

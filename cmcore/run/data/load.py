@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels
 from cmcore.run.data.convert import Raw, Size
 from cmcore.run.data.dataset import Dataset
 from cmcore.run.data.ranges import scaled
+from cmcore.run.data.samples import Samples, as_samples
 
 NAMED: dict[str, Callable[[Size | None], Raw]] = {
     "digits": digits.read,
@@ -62,7 +64,7 @@ def load(
     raw, name = _read(source, sides, classes, latents, reading | ({"progress": progress} if progress else {}))
     if raw.images:
         x, held_out = (
-            None if part is None else convert.images(scaled(part, value_range, name, say), sides, channels, fit)
+            None if part is None else _fitted(scaled(part, value_range, name, say), sides, channels, fit)
             for part in (raw.x, raw.held_out)
         )
     elif size is not None or channels is not None or value_range is not None:
@@ -71,7 +73,7 @@ def load(
             "a size, channels or a range apply to images only."
         )
     else:
-        x, held_out = raw.x, raw.held_out
+        x, held_out = (None if part is None else as_samples(part) for part in (raw.x, raw.held_out))
     assert x is not None
     if classes and raw.labels is None:
         raise Error(f"{source} has no labels to tell classes apart; train without --classes, or give data with labels.")
@@ -88,15 +90,25 @@ def described(data: Dataset, shown: int = 10) -> str:
         kind = f"images of {shape[1]} x {shape[2]}, {'grey' if shape[0] == 1 else 'RGB'}"
     else:
         kind = f"samples of shape {shape}"
-    said = [f"{len(data.x):,} {kind}"]
-    if data.held_out is not None:
-        said.append(f"{len(data.held_out):,} held out")
+    said = [f"{len(data):,} {kind}"]
+    if data.kept_out is not None:
+        said.append(f"{len(data.kept_out):,} held out")
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
         each = [f"{name} {count:,}" for name, count in zip(data.classes[:shown], counts, strict=False)]
         more = ", ..." if len(data.classes) > shown else ""
         said.append(f"{len(data.classes):,} classes ({', '.join(each)}{more})")
     return f"{data.name}: {', '.join(said)}."
+
+
+def _fitted(samples: Samples, size: Size | None, channels: int | None, fit: str) -> Samples:
+    """Samples of the size and channels asked for: float32 where that takes arithmetic, else as they are stored."""
+    stored = samples.stored
+    if (channels == 1 and stored.shape[1] == 3) or (size is not None and stored.shape[2:] != size):
+        return Samples(convert.images(samples.whole(), size, channels, fit))
+    if channels == 3 and stored.shape[1] == 1:
+        stored = np.broadcast_to(stored, (len(stored), 3, *stored.shape[2:]))
+    return replace(samples, stored=stored)
 
 
 def _read(source: str, size: Size | None, classes: bool, latents: bool, reading: Mapping[str, Any]) -> tuple[Raw, str]:
