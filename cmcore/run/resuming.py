@@ -23,6 +23,7 @@ FREE = (
     "fit",
     "fast_jpegs",
     "skip_broken",
+    "cache",
     "teacher",
     "device",
     "compiled",

@@ -8,21 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cmcore.run.data.samples import Samples, as_samples
+if TYPE_CHECKING:
+    from cmcore.run.data.samples import Samples
 
 DEVIATION = 0.5
 
 
-def measured(x: np.ndarray | Samples, per_column: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def measured(samples: Samples, per_column: bool = False) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Return (center, scale) for points (N, D) or latents (N, C, H, W): the mean of each column or channel, and what to divide by.
 
     Latents have a scale for each channel, points one for all columns unless ``per_column``. A column that is constant has the
     scale 0, which gives back its center whatever the model makes of it.
     """
-    samples = as_samples(x)
     shape = samples.shape
     axes = (0, *range(2, 1 + len(shape)))
     count = len(samples) * math.prod(shape[1:])

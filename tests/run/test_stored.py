@@ -157,9 +157,9 @@ def test_scales_are_measured_in_pieces(monkeypatch):
     x = RNG.normal(3, 2, (50, 4)).astype(np.float32)
     x[:, 2] = 7
     x[:, 3] = np.arange(50) == 30  # in most pieces constant
-    whole = measured(x, per_column=True)
+    whole = measured(Samples(x), per_column=True)
     monkeypatch.setattr(samples, "PIECE", 12)
-    np.testing.assert_allclose(measured(x, per_column=True), whole, rtol=1e-12)
+    np.testing.assert_allclose(measured(Samples(x), per_column=True), whole, rtol=1e-12)
     assert whole[1][2] == 0
     assert whole[1][0] == pytest.approx(2 * x[:, 0].astype(np.float64).std(), rel=1e-12)
     assert Samples(x).facts.deviation == pytest.approx(x.astype(np.float64).std(), rel=1e-12)

@@ -17,13 +17,19 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were."""
+    """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were.
+
+    ``rows`` says which of x are meant, by default all; ``key`` tells apart what x was read from, so that what is known of it is
+    found again.
+    """
 
     x: np.ndarray
     images: bool = True
     held_out: np.ndarray | None = None
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
+    key: str = ""
 
 
 def from_bytes(x: np.ndarray) -> np.ndarray:

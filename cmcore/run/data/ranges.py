@@ -45,12 +45,14 @@ def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[
         x, value_range = x.view(np.uint8), value_range or (0.0, 1.0)
     if x.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold real numbers, got {x.dtype}.")
+    if x.dtype == np.uint8 and value_range is None and is_bright(x):
+        return Samples(x)
     low, high = ends(x)
     if not np.isfinite([low, high]).all():
         raise ValueError(f"{name} holds NaN or infinite values; remove or replace those samples.")
     if value_range is not None:
         return _affine(x, value_range, name, note)
-    if x.dtype == np.uint8 and (high >= LEAST_BYTE or low == high):
+    if x.dtype == np.uint8 and low == high:
         return Samples(x)
     if x.dtype.kind == "f" and low == high:
         return Samples(x.astype(np.float32))  # there is nothing to learn, which is another matter
@@ -64,6 +66,11 @@ def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[
         f"Which values are black and white? Say so with --range, such as --range={_suggested(float(low), float(high), x.dtype.kind == 'f')}"
         + ("; if these are latents rather than pictures, with --kind latents." if x.dtype.kind == "f" else ".")
     )
+
+
+def is_bright(x: np.ndarray) -> bool:
+    """Whether any of these bytes is so high that they hardly range to less than 255; they are looked at only so far."""
+    return any(piece.max() >= LEAST_BYTE for piece in Samples(x).pieces() if piece.size)
 
 
 def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], None]) -> Samples:
