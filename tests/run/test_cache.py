@@ -19,7 +19,8 @@ from cmcore.run import cli
 from cmcore.run.data import cache, decoding, load
 from cmcore.run.data.decoding import Fitting
 from cmcore.run.data.folder import Folder
-from cmcore.run.data.samples import Samples, mapping
+from cmcore.run.data.mapped import mapping
+from cmcore.run.data.samples import Samples
 
 RNG = np.random.default_rng(0)
 

@@ -1,6 +1,7 @@
 """Samples that stay as they are stored: the same floats as ever, batch by batch, without ever being there all at once."""
 
 import hashlib
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,9 +11,11 @@ import pytest
 from test_data import idx_bytes
 
 from cmcore import Error
+from cmcore.errors import sentence
 from cmcore.run.config import Config
-from cmcore.run.data import Dataset, load, samples
-from cmcore.run.data.samples import Samples, mapping
+from cmcore.run.data import Dataset, load, mapped, samples
+from cmcore.run.data.mapped import mapping
+from cmcore.run.data.samples import Samples
 from cmcore.run.plan import fingerprint, make_plan, same_data
 from cmcore.run.standardize import measured
 
@@ -190,12 +193,24 @@ def resident(path):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="Linux tells what is resident")
 def test_a_mapped_file_does_not_stay_in_memory(tmp_path, monkeypatch):
     path = of_npy(tmp_path, noise(4096, 3, 64, 64))
-    monkeypatch.setattr(samples, "RESIDENT", 2**30)
+    monkeypatch.setattr(mapped, "RESIDENT", 2**23)
     data = load(str(path))
-    assert resident(path) > 48e6  # as it would be
-    monkeypatch.setattr(samples, "RESIDENT", 2**23)
+    assert resident(path) < 2e7
     for step in range(8):
         data.batch(0, step, 512)
         assert resident(path) < 2e7
     for _ in data.samples.floats():
         assert resident(path) < 2e7
+    monkeypatch.setattr(mapped, "RESIDENT", 2**30)
+    for _ in data.samples.floats():
+        pass
+    assert resident(path) > 48e6  # as it would be
+
+
+def test_a_file_that_became_shorter_is_a_sentence(tmp_path):
+    path = of_npy(tmp_path, noise(64, 3, 64, 64))
+    data = load(str(path))
+    os.truncate(path, 64 * 3 * 64 * 64)
+    with pytest.raises(OSError, match="has become shorter") as raised:
+        data.batch(0, 0, 64)
+    assert sentence(raised.value) == f"The file has become shorter: {path}."

@@ -24,8 +24,9 @@ import numpy as np
 from cmcore._files import atomic_write, leftovers
 from cmcore.errors import Error, sentence
 from cmcore.run.data.decoding import Fitting, Pictures, Problems, decoded
+from cmcore.run.data.mapped import mapping
 from cmcore.run.data.numpy_files import mapped
-from cmcore.run.data.samples import Facts, Samples, mapping
+from cmcore.run.data.samples import Facts, Samples
 
 FORMAT = 1
 """Changed when what is done to pictures changes, so that what was kept before is not taken for it."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import gunzipped
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -56,7 +57,7 @@ def _bytes(path: Path) -> bytes | mmap.mmap:
             packed = file.read(2) == b"\x1f\x8b"
             if packed or not path.stat().st_size:
                 return gunzipped(path) if packed else b""
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        return opened(path)
     except (OSError, EOFError, zlib.error) as error:
         raise Error(f"{path} cannot be read ({error}); it may be truncated or damaged.") from error
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import mmap
 import struct
 import zipfile
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import check_archive
 
 SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
@@ -125,8 +125,7 @@ def mapped(path: Path, start: int, length: int) -> np.ndarray:
             )
         if not expected:
             return np.zeros(shape, dtype)
-        file_map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    return np.ndarray(shape, dtype, file_map, begin, order="F" if fortran else "C")
+    return np.ndarray(shape, dtype, opened(path), begin, order="F" if fortran else "C")
 
 
 def _samples(

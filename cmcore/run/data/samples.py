@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import math
-import mmap
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
@@ -14,15 +13,10 @@ import numpy as np
 from PIL import Image
 
 from cmcore.run.data.convert import from_bytes
+from cmcore.run.data.mapped import Rows
 
 PIECE = 2**22
 """How many values are looked through at once."""
-
-RESIDENT = 2**28
-"""How many bytes of a mapped file may stay in memory before its pages are let go of; they count as this process's."""
-
-AROUND = 2**16
-"""How many bytes more a system may map around those that are asked for."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +47,10 @@ class Samples:
     rows: np.ndarray | None = None
     table: np.ndarray | None = None
     known: Facts | None = None
-    _pages: _Pages = field(init=False, repr=False)
+    _rows: Rows = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "_pages", _Pages(mapping(self.stored)))
+        object.__setattr__(self, "_rows", Rows(self.stored))
 
     def __len__(self) -> int:
         return len(self.stored if self.rows is None else self.rows)
@@ -73,10 +67,7 @@ class Samples:
 
     def take(self, rows: np.ndarray) -> np.ndarray:
         """Return samples by their numbers, (B, \\*shape) float32, in an array of its own."""
-        # Not np.take, which first makes a copy of all that does not lie in order.
-        taken = self.stored[rows if self.rows is None else self.rows[rows]]
-        self._pages.touched(taken.nbytes + AROUND * len(rows))
-        return self._floats(taken)
+        return self._floats(self._rows.at(rows if self.rows is None else self.rows[rows]))
 
     def whole(self) -> np.ndarray:
         """Return all samples as float32, (N, \\*shape): those stored if they are such, else an array four times as large."""
@@ -98,10 +89,8 @@ class Samples:
         """Return all samples in order as they are stored, ``count`` at a time, by default so many that memory is bounded."""
         each = count or max(1, PIECE // max(1, math.prod(self.shape)))
         for start in range(0, len(self), each):
-            rows = slice(start, start + each)
-            piece = self.stored[rows] if self.rows is None else self.stored[self.rows[rows]]
-            yield piece
-            self._pages.touched(piece.nbytes)
+            stop = min(start + each, len(self))
+            yield self._rows.between(start, stop) if self.rows is None else self._rows.at(self.rows[start:stop])
 
     @functools.cached_property
     def facts(self) -> Facts:
@@ -147,31 +136,6 @@ class Samples:
         size = len(self) * math.prod(self.shape)
         mean = sum(float(piece.sum(dtype=np.float64)) for piece in self.pieces()) / size
         return math.sqrt(sum(float(np.square(p.astype(np.float64) - mean).sum()) for p in self.pieces()) / size)
-
-
-@dataclass
-class _Pages:
-    """The pages of a mapped file that this process holds; of what lies in memory there are none to let go of."""
-
-    file: mmap.mmap | None
-    held: int = 0
-
-    def touched(self, count: int) -> None:
-        """Count bytes that were read, and let go of all once there are too many."""
-        self.held += count
-        if self.held > RESIDENT and self.file is not None:
-            self.held = 0
-            if hasattr(self.file, "madvise"):  # Windows has its own ways
-                # They stay in the system's own memory as long as there is room, so that little is read twice.
-                self.file.madvise(mmap.MADV_DONTNEED)
-
-
-def mapping(array: np.ndarray) -> mmap.mmap | None:
-    """Return the mapped file that an array is a view of, if it is one."""
-    base: Any = array
-    while isinstance(base, np.ndarray):
-        base = base.base
-    return base if isinstance(base, mmap.mmap) else None
 
 
 def as_samples(x: np.ndarray | Samples) -> Samples:
