@@ -186,6 +186,7 @@ def _add_train(sub: Any) -> None:
         help="decode large JPEGs whole: slower, and hardly different",
     )
     parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
+    _add_cache(parser)
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)
@@ -255,6 +256,7 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     _add_range(parser)
+    _add_cache(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
     parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
@@ -310,6 +312,15 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
         type=_numbers,
         metavar="LOW,HIGH",
         help="the values of black and white; by default 0,255 for uint8 and -1,1 for floats",
+    )
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache",
+        type=_place,
+        metavar="FOLDER",
+        help="where decoded pictures are kept for the next start, or none (cmcore in the user's cache folder)",
     )
 
 

@@ -59,6 +59,8 @@ def train(args: Namespace) -> None:
             given["network_settings"] = network_settings.read(
                 network_settings.of_name(named), given["network_settings"]
             )
+    if given.get("cache", "none") != "none":
+        given["cache"] = str(Path(given["cache"]).resolve())
     config = replace(base, **given)
     check_options_act(config)
     if not config.backend:
@@ -146,6 +148,7 @@ def evaluate(args: Namespace) -> None:
             value_range=args.range or trained.range,
             latents=latents,
             skip_broken=trained.skip_broken,
+            cache=args.cache or trained.cache,
             note=progress.note,
             progress=count,
         )
@@ -283,6 +286,7 @@ def _load_data(config: Config, **told: Any) -> Dataset:
         value_range=config.range,
         latents=config.latents,
         skip_broken=config.skip_broken,
+        cache=config.cache,
         **told,
     )
 

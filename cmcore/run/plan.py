@@ -101,7 +101,7 @@ def _standardization(config: Config, data: Dataset, origin: Model | None) -> dic
         return {"center": origin.data.center, "scale": origin.data.scale} if origin.data.shape == data.shape else {}
     if data.images:
         return {}
-    center, scale = measured(data.x, config.per_column)
+    center, scale = measured(data.samples, config.per_column)
     return {"center": center, "scale": scale}
 
 
@@ -110,7 +110,7 @@ def caution(plan: Plan, data: Dataset, inherited: bool, shown: int = 5) -> str |
 
     ``inherited`` says that the scale is that of a network to start from.
     """
-    if not (few := faint(data.x, plan.data.scale, WELL_ABOVE * plan.recipe.t_min)):
+    if not (few := faint(data.samples, plan.data.scale, WELL_ABOVE * plan.recipe.t_min)):
         return None
     kind = "column" if len(data.shape) == 1 else "channel"
     listed = ", ".join(str(index + 1) for index in few[:shown]) + (", ..." if len(few) > shown else "")
@@ -150,11 +150,26 @@ def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
 
 def fingerprint(data: Dataset) -> str:
     """Return a digest of the training data, by which a resumed run knows that it goes on with the same."""
+    digest = hashlib.sha256(data.samples.facts.digest.encode())
+    if data.labels is not None:
+        digest.update(data.labels.tobytes())
+    return f"{_DIGEST}{digest.hexdigest()[:16]}"
+
+
+def same_data(recorded: str, data: Dataset) -> bool:
+    """Tell whether data are those with a fingerprint, which may be of an earlier version: a digest of values as float32."""
+    if recorded.startswith(_DIGEST):
+        return recorded == fingerprint(data)
     digest = hashlib.sha256()
-    for array in (data.x, data.labels):
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+    for piece in data.samples.floats():
+        digest.update(np.ascontiguousarray(piece).data)
+    if data.labels is not None:
+        digest.update(data.labels.tobytes())
+    return recorded == digest.hexdigest()[:16]
+
+
+_DIGEST = "s"
+"""What fingerprints of samples as they are stored begin with; those of their values do not."""
 
 
 def _inherited(origin: Model | None, recipe: Recipe) -> Architecture | None:

@@ -12,7 +12,7 @@ from cmcore.model import Model
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config, as_typed, differing
 from cmcore.run.folder import RunFolder
-from cmcore.run.plan import Plan, fingerprint
+from cmcore.run.plan import Plan, same_data
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -23,6 +23,7 @@ FREE = (
     "fit",
     "fast_jpegs",
     "skip_broken",
+    "cache",
     "teacher",
     "device",
     "compiled",
@@ -55,7 +56,7 @@ def check_settings(folder: RunFolder, config: Config) -> None:
 
 def check_data(folder: RunFolder, plan: Plan, data: Dataset) -> None:
     """Raise `Error` unless the data are those that the run was trained on, wherever they are now."""
-    if plan.data.fingerprint != fingerprint(data):
+    if not same_data(plan.data.fingerprint, data):
         raise Error(
             f"The data is not what the run in {folder.path} was trained on; resuming needs the same data. "
             "If it is in another place now, name that with --data."

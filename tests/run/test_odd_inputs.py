@@ -85,7 +85,7 @@ def test_the_range_that_is_suggested_holds_the_values_and_fits_them(low, high, s
         scaled(x, None, "x", print)
     a, b = map(float, suggested.split(","))
     said = []
-    y = scaled(x, (a, b), "x", said.append)
+    y = scaled(x, (a, b), "x", said.append).whole()
     assert not said
     assert y.max() - y.min() > 0.45
 

@@ -13,6 +13,7 @@ from cmcore.model import DataFacts, load_model
 from cmcore.run.cli import main
 from cmcore.run.config import Config
 from cmcore.run.data import load
+from cmcore.run.data.samples import Samples
 from cmcore.run.evaluate import evaluate
 from cmcore.run.plan import caution, make_plan
 from cmcore.run.standardize import measured
@@ -121,7 +122,7 @@ def test_a_run_says_which_columns_its_scale_hides(tmp_path, capsys):
 
 def test_measures_are_those_of_float64():
     x = (RNG.normal(3e4, 1, (1000, 3))).astype(np.float32)
-    center, scale = measured(x, per_column=True)
+    center, scale = measured(Samples(x), per_column=True)
     wide = x.astype(np.float64)
     np.testing.assert_allclose(center, wide.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(scale, 2 * wide.std(axis=0), rtol=1e-9)

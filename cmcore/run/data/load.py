@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from cmcore._words import counted, printable
 from cmcore.errors import Error
-from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files
+from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files, reading
+from cmcore.run.data.cache import cache as cache_of
+from cmcore.run.data.cache import key_of_file, known
 from cmcore.run.data.convert import Raw, Size
 from cmcore.run.data.dataset import Dataset
 from cmcore.run.data.ranges import scaled
+from cmcore.run.data.reading import Reading
+from cmcore.run.data.samples import Samples, as_samples
 
 NAMED: dict[str, Callable[[Size | None], Raw]] = {
     "digits": digits.read,
@@ -36,6 +40,7 @@ def load(
     value_range: tuple[float, float] | None = None,
     latents: bool = False,
     skip_broken: bool = False,
+    cache: str | None = None,
     note: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
@@ -46,7 +51,8 @@ def load(
     has 3 unless all its pixels are grey, and the other sources keep theirs. ``classes=True`` asks for labels, the names
     of sub-folders or what the source holds; without it there are none. ``value_range`` (low, high) says which values are black
     and white: by default 0 and 255 in uint8 and -1 and 1 in floats, where that is plausible. ``latents`` takes arrays
-    (N, C, H, W) for what they are rather than for pictures. ``skip_broken`` goes on without the files of a folder that cannot be read. ``note`` is called with sentences that a
+    (N, C, H, W) for what they are rather than for pictures. ``skip_broken`` goes on without the files of a folder that cannot be read. ``cache`` is a folder
+    for decoded pictures, by default below the user's cache folder, or "none". ``note`` is called with sentences that a
     user should read, the last of which says what was read, and ``progress`` with how many of how many files are.
 
     What is missing, unreadable or cannot be trained on is a `cmcore.Error` or a `ValueError`. The source is only read.
@@ -59,12 +65,15 @@ def load(
     if channels not in (None, 1, 3):
         raise ValueError(f"Images can have 1 channel (grey) or 3 (RGB), got channels={channels}.")
     say = note or (lambda _: None)
-    reading: dict[str, Any] = {"fit": fit, "fast_jpegs": fast_jpegs, "skip_broken": skip_broken, "note": say}
-    raw, name = _read(source, sides, classes, latents, reading | ({"progress": progress} if progress else {}))
+    count, place = progress or (lambda *_: None), cache_of(cache)
+    how = Reading(sides, classes, fit, fast_jpegs, skip_broken, place, say, count)
+    raw, name = _read(source, latents, how)
     if raw.images:
         x, held_out = (
-            None if part is None else convert.images(scaled(part, value_range, name, say), sides, channels, fit)
-            for part in (raw.x, raw.held_out)
+            None
+            if part is None
+            else _fitted(replace(scaled(part, value_range, name, say), rows=rows), sides, channels, fit)
+            for part, rows in ((raw.x, raw.rows), (raw.held_out, None))
         )
     elif size is not None or channels is not None or value_range is not None:
         raise ValueError(
@@ -72,12 +81,12 @@ def load(
             "a size, channels or a range apply to images only."
         )
     else:
-        x, held_out = raw.x, raw.held_out
+        x, held_out = (None if part is None else as_samples(part) for part in (raw.x, raw.held_out))
     assert x is not None
     if classes and raw.labels is None:
         raise Error(f"{source} has no labels to tell classes apart; train without --classes, or give data with labels.")
     numbers, names = labels.classes(raw.labels, raw.names, source) if classes and raw.labels is not None else (None, ())
-    data = Dataset(x, numbers, names, held_out, name, raw.images)
+    data = Dataset(known(x, place, raw.key, count), numbers, names, held_out, name, raw.images)
     say(described(data))
     return data
 
@@ -89,9 +98,9 @@ def described(data: Dataset, shown: int = 10) -> str:
         kind = f"images of {shape[1]} x {shape[2]}, {'grey' if shape[0] == 1 else 'RGB'}"
     else:
         kind = f"samples of shape {shape}"
-    said = [f"{len(data.x):,} {kind}"]
-    if data.held_out is not None:
-        said.append(f"{len(data.held_out):,} held out")
+    said = [f"{len(data):,} {kind}"]
+    if data.kept_out is not None:
+        said.append(f"{len(data.kept_out):,} held out")
     if data.labels is not None:
         counts = np.bincount(data.labels, minlength=len(data.classes))
         each = [f"{printable(name)} {count:,}" for name, count in zip(data.classes[:shown], counts, strict=False)]
@@ -100,20 +109,30 @@ def described(data: Dataset, shown: int = 10) -> str:
     return f"{printable(data.name)}: {', '.join(said)}."
 
 
-def _read(source: str, size: Size | None, classes: bool, latents: bool, reading: Mapping[str, Any]) -> tuple[Raw, str]:
+def _fitted(samples: Samples, size: Size | None, channels: int | None, fit: str) -> Samples:
+    """Samples of the size and channels asked for: float32 where that takes arithmetic, else as they are stored."""
+    stored = samples.stored
+    if (channels == 1 and stored.shape[1] == 3) or (size is not None and stored.shape[2:] != size):
+        return Samples(convert.images(samples.whole(), size, channels, fit))
+    if channels == 3 and stored.shape[1] == 1:
+        stored = np.broadcast_to(stored, (len(stored), 3, *stored.shape[2:]))
+    return replace(samples, stored=stored)
+
+
+def _read(source: str, latents: bool, how: Reading) -> tuple[Raw, str]:
     path = Path(source)
     name = path.resolve().name
     reader = {".npz": numpy_files.read_npz, ".npy": numpy_files.read_npy}.get(path.suffix.lower())
     if source not in NAMED and path.is_file() and reader:
-        return reader(path, latents), name
+        return replace(reader(path, latents), key=key_of_file(path)), name
     if latents:
         raise ValueError(f"Latents are read from .npz and .npy files, and {source} is none.")
     if source in NAMED:
-        return NAMED[source](size), source
+        return NAMED[source](how.size), source
     if source and path.is_dir():
-        return folder.read(path, size, classes, **reading), name
+        return reading.read(folder.Folder(path), how), name
     if path.is_file():
-        return idx.read(path), name
+        return replace(idx.read(path), key=key_of_file(path)), name
     raise Error(
         f"There is no folder or file {source!r}; give the path of a folder of images or of an .npz, .npy or IDX file, "
         f"or one of {', '.join(NAMED)}."

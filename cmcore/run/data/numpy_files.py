@@ -1,7 +1,9 @@
-"""NumPy's files: .npz and .npy, read without ever unpickling."""
+"""NumPy's files: .npz and .npy, mapped where they are stored unpacked, and read without ever unpickling."""
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
 from pathlib import Path
 
@@ -9,12 +11,19 @@ import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import check_archive
 
 SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
 LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1")
 HELD_OUT = ("x_test", "test_images")
 """The names that arrays are known by; keras's and MedMNIST's, and those of the samples that evaluators read, among them."""
+
+MAGIC = b"\x93NUMPY"
+"""What an .npy file begins with."""
+
+LARGE = 2**20
+"""Arrays of so many bytes are mapped where they are stored unpacked in an archive, rather than read."""
 
 ROUNDING = 1e-2
 """How much of a column's deviation single precision may take away."""
@@ -54,14 +63,11 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
         if zipfile.is_zipfile(path):
             check_archive(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            arrays = dict(loaded)
-        if others := [name for name, member in arrays.items() if not isinstance(member, np.ndarray)]:
-            raise ValueError(f"its member {others[0]!r} is no array")
-        return arrays
+            return _members(path)
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return mapped(path, 0, path.stat().st_size)
+        raise ValueError("it does not begin as an array does")
     except Error:
         raise
     # Damaged archives make zipfile, zlib and NumPy raise nearly anything.
@@ -70,6 +76,56 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
             f"{path} cannot be read as {path.suffix} ({error}); it is truncated, damaged, of another kind, "
             "or holds Python objects, which are never loaded."
         ) from error
+
+
+def _members(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive: what is packed in memory, what is not mapped."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise ValueError(f"its member {name!r} is no array")
+            if member.compress_type == zipfile.ZIP_STORED and member.file_size >= LARGE:
+                arrays[name] = mapped(path, _start(path, member), member.file_size)
+            else:
+                with archive.open(member) as file:
+                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+    return arrays
+
+
+def _start(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member that is not packed begin, which its own header tells and not the archive's list."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise ValueError(f"its member {member.filename!r} has no header")
+        name, extra = struct.unpack("<HH", header[26:])
+    return member.header_offset + 30 + int(name) + int(extra)
+
+
+def mapped(path: Path, start: int, length: int) -> np.ndarray:
+    """Return an .npy array of so many bytes within a file, mapped, so that only what is looked at is read; read-only."""
+    with path.open("rb") as file:
+        file.seek(start)
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"its format version {version} is not known")
+        shape, fortran, dtype = read_header[version](file)
+        if dtype.hasobject:
+            raise ValueError("it holds Python objects")
+        begin, expected = file.tell(), math.prod(shape) * dtype.itemsize
+        there = min(start + length, path.stat().st_size) - begin
+        if there < expected:
+            raise ValueError(
+                f"it should have {expected:,} bytes for an array of shape {shape} and has {max(there, 0):,}"
+            )
+        if not expected:
+            return np.zeros(shape, dtype)
+    return np.ndarray(shape, dtype, opened(path), begin, order="F" if fortran else "C")
 
 
 def _samples(
@@ -88,6 +144,8 @@ def _samples(
 
 def _single(x: np.ndarray, path: Path) -> np.ndarray:
     """The values in single precision; an `Error` if that would take away what tells them apart."""
+    if x.dtype == np.float32:
+        return x
     with np.errstate(over="ignore"):
         rounded = x.astype(np.float32)
     wide = x.astype(np.float64)

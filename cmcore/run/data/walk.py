@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from stat import S_ISREG
 
+import numpy as np
 from PIL import Image
 
 from cmcore.errors import Error
@@ -33,13 +34,15 @@ _KNOWN_OTHERS = frozenset({LABELS, "Thumbs.db", "desktop.ini"})
 
 @dataclass
 class Found:
-    """The pictures of a folder, sorted by path, and what was passed over and why."""
+    """The names of a folder's pictures in it, sorted, with their sizes and times, and what was passed over and why."""
 
     folder: Path
-    paths: list[Path] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
+    times: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     others: Counter[str] = field(default_factory=Counter)
     runs: list[Path] = field(default_factory=list)
-    special: list[Path] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
 
     def skipped(self) -> list[str]:
         """Return a sentence for each kind of thing that was passed over."""
@@ -49,7 +52,9 @@ class Found:
             why = f"Pillow reads them after pip install {package}" if package else "no picture's ending"
             said.append(f"Skipped {count:,} {ending or 'without an ending'}: {why}.")
         if self.special:
-            said.append(f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].name}.")
+            said.append(
+                f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].rpartition('/')[2]}."
+            )
         if self.runs:
             where = ", ".join(str(run.relative_to(self.folder)) for run in self.runs[:3])
             more = f" and {len(self.runs) - 3} more" if len(self.runs) > 3 else ""
@@ -64,17 +69,23 @@ def pictures(folder: Path) -> Found:
     """
     if is_run(folder):
         raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
-    endings, found = _endings(), Found(folder)
-    files = sorted(_files(folder, found.runs), key=lambda path: path.relative_to(folder).as_posix())
-    for path in files:
-        ending = path.suffix.lower()
-        if _is_special(path):
-            found.special.append(path)
-        elif ending in endings:
-            found.paths.append(path)
-        elif path.name not in _KNOWN_OTHERS:
+    known, found = endings(), Found(folder)
+    files = sorted(_files(folder, found.runs))
+    stats = []
+    for name in files:
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of very many
+        stat = _stat(f"{folder}/{name}")
+        if stat is not None and not S_ISREG(stat.st_mode):
+            # Reading would wait for another program, as that of a pipe does.
+            found.special.append(name)
+        elif ending in known:
+            found.names.append(name)
+            stats.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else (0, 0, 0))
+        elif name.rpartition("/")[2] not in _KNOWN_OTHERS:
             found.others[ending] += 1
-    if not found.paths:
+    table = np.array(stats, np.int64).reshape(-1, 3)
+    found.sizes, found.times = table[:, 0], table[:, 1:]
+    if not found.names:
         raise Error(
             f"The folder {folder} holds no images: none of its {len(files)} files ends like an image format "
             f"(.png, .jpg, .webp, ...). {' '.join(found.skipped())}".rstrip()
@@ -91,7 +102,7 @@ def is_run(folder: Path) -> bool:
     return isinstance(record, dict) and {"format", "settings", "plan", "versions"} <= record.keys()
 
 
-def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
+def _files(folder: Path, runs: list[Path]) -> Iterator[str]:
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real, place = os.path.realpath(here), Path(here)
@@ -104,15 +115,17 @@ def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
-        yield from (place / name for name in files if not name.startswith("."))
+        inside = place.relative_to(folder).as_posix()
+        before = "" if inside == "." else f"{inside}/"
+        yield from (before + name for name in files if not name.startswith("."))
 
 
-def _is_special(path: Path) -> bool:
-    """Whether reading would wait for another program, as that of a pipe does; a link to nothing is told when it is read."""
+def _stat(path: str) -> os.stat_result | None:
+    """The state of a file; of a link to nothing there is none, which is told when it is read."""
     try:
-        return not stat.S_ISREG(path.stat().st_mode)
+        return os.stat(path)  # noqa: PTH116 - of very many
     except OSError:
-        return False
+        return None
 
 
 def _unreadable(error: OSError) -> None:
@@ -120,7 +133,8 @@ def _unreadable(error: OSError) -> None:
 
 
 @cache
-def _endings() -> frozenset[str]:
+def endings() -> frozenset[str]:
+    """Return the endings of the names of pictures that can be read, such as ".png"."""
     for package in dict.fromkeys(PLUGINS.values()):
         try:
             plugin = import_module(_MODULES[package])
@@ -128,5 +142,5 @@ def _endings() -> frozenset[str]:
             continue
         if hasattr(plugin, "register_heif_opener"):
             plugin.register_heif_opener()
-    known = Image.registered_extensions().items()
-    return frozenset(ending for ending, kind in known if kind in Image.OPEN and kind not in UNDECODABLE)
+    registered = Image.registered_extensions().items()
+    return frozenset(ending for ending, kind in registered if kind in Image.OPEN and kind not in UNDECODABLE)
