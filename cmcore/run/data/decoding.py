@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import BinaryIO
 
@@ -35,6 +36,9 @@ CHUNK = 2**25
 
 MOST_AT_ONCE = 512
 """... and how many pictures at most."""
+
+THREADS = min(32, (os.cpu_count() or 1) + 4)
+"""How many pictures are decoded at the same time; more than there are processors, for they wait for the disk as well."""
 
 _one_at_a_time = threading.Lock()
 
@@ -99,12 +103,13 @@ def decoded(
     height, width = fitting.size
     total = len(pictures.names)
     each = max(1, min(MOST_AT_ONCE, CHUNK // (3 * height * width)))
-    with ThreadPoolExecutor() as pool:
+    # Its threads are waited for neither here nor when the interpreter ends: a disk that does not answer must not keep Ctrl-C.
+    with ThreadPool(THREADS) as pool:
         for start in range(0, total, each):
             count = min(each, total - start)
             pixels = np.zeros((count, height, width, 3), np.uint8)
 
-            told = pool.map(partial(_fill, pictures, fitting), pixels, range(start, start + count))
+            told = pool.imap(partial(_fill, pictures, fitting), zip(pixels, range(start, start + count), strict=True))
             for index, problem in enumerate(told, start):
                 if problem is not None:
                     problems[index] = problem
@@ -112,8 +117,9 @@ def decoded(
             yield np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
 
 
-def _fill(pictures: Pictures, fitting: Fitting, out: np.ndarray, index: int) -> tuple[bool, str] | None:
-    """Decode a picture into an array; return what is wrong with it, if anything."""
+def _fill(pictures: Pictures, fitting: Fitting, place: tuple[np.ndarray, int]) -> tuple[bool, str] | None:
+    """Decode a picture into an array, given with the picture's number; return what is wrong with it, if anything."""
+    out, index = place
     # Damaged files make Pillow's decoders raise nearly anything.
     try:
         out[:] = _decoded(pictures, index, fitting)
