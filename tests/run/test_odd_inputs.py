@@ -147,3 +147,82 @@ def test_resumed_with_data_that_do_not_fit_it_is_advised_to_bring_the_runs_own(t
     told = capsys.readouterr().err
     assert "Resuming needs the data that the run was trained on" in told
     assert "--device" not in told
+
+
+def stored(tmp_path, **arrays):
+    np.savez(tmp_path / "a.npz", **arrays)
+    return str(tmp_path / "a.npz")
+
+
+POINTS = np.random.default_rng(0).normal(size=(4, 2))
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [
+        (np.array([b"cat", b"dog", b"cat", b"ant"]), ("ant", "cat", "dog")),
+        (np.array([[b"cat"], [b"dog"], [b"cat"], [b"dog"]]), ("cat", "dog")),
+        (np.array(["caf\xe9".encode(), b"\xff", b"a", b"a"]), ("a", "caf\xe9", "\udcff")),
+    ],
+    ids=["bytes", "a column", "of any encoding"],
+)
+def test_labels_of_bytes_are_texts(tmp_path, labels, classes):
+    data = load(stored(tmp_path, x=POINTS, y=labels), classes=True)
+    assert data.classes == classes
+    for label, number in zip(labels.reshape(-1), data.labels, strict=True):
+        assert classes[number].encode("utf-8", "surrogateescape") == label
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("X", "Y"),
+        ("X", "y"),
+        ("features", "targets"),
+        ("Features", "Targets"),
+        ("data", "target"),
+        ("X_train", "Y_train"),
+    ],
+)
+def test_the_usual_names_of_arrays_are_known(tmp_path, names):
+    source = stored(tmp_path, **{names[0]: POINTS, names[1]: np.array([3, 5, 5, 3]), "other": np.zeros((2, 2))})
+    data = load(source, classes=True)
+    np.testing.assert_allclose(data.x, POINTS, rtol=1e-6)
+    assert data.classes == ("3", "5")
+
+
+def test_an_exact_name_goes_before_one_in_other_letters(tmp_path):
+    source = stored(tmp_path, X=POINTS + 9, x=POINTS, X_TEST=POINTS[:2], Y=np.arange(4), y=np.array([1, 1, 2, 2]))
+    data = load(source, classes=True)
+    np.testing.assert_allclose(data.x, POINTS, rtol=1e-6)
+    assert (data.classes, len(data.held_out)) == (("1", "2"), 2)
+
+
+@pytest.mark.parametrize("large", [False, True])
+def test_python_objects_are_refused_where_they_are_needed_and_else_left_alone(tmp_path, large):
+    labels = np.array(["a", "b", "a", "b"] * (50_000 if large else 1), object)
+    x = np.tile(POINTS, (len(labels) // 4, 1))
+    source = stored(tmp_path, x=x, y=labels, about=np.array([{"a": 1}], object))
+    assert load(source).labels is None
+    with pytest.raises(
+        cm.Error, match=r"The labels of .*a\.npz are Python objects, which are never loaded; .* y\.astype\(str\)"
+    ):
+        load(source, classes=True)
+    with pytest.raises(cm.Error, match=r"The samples in .*a\.npz are Python objects, which are never loaded"):
+        load(stored(tmp_path, x=x.astype(object)))
+    np.save(tmp_path / "a.npy", x.astype(object))
+    with pytest.raises(cm.Error, match="Python objects"):
+        load(str(tmp_path / "a.npy"))
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "photo 1.PNG", "x.webp"])
+def test_a_single_picture_is_no_folder(tmp_path, name, monkeypatch):
+    pictures(tmp_path / "my pictures")
+    Image.fromarray(np.zeros((4, 4), np.uint8)).save(tmp_path / "my pictures" / name)
+    with pytest.raises(
+        cm.Error, match=r"single picture, and --data takes a folder of pictures; is --data '.*my pictures' meant"
+    ):
+        load(str(tmp_path / "my pictures" / name))
+    monkeypatch.chdir(tmp_path / "my pictures")
+    with pytest.raises(cm.Error, match=r"is --data '.*my pictures' meant"):
+        load(name)

@@ -14,7 +14,7 @@ from cmcore.errors import Error
 def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple[np.ndarray, tuple[str, ...]]:
     """Turn labels into (N,) int64 indices and the names of the classes.
 
-    Labels are integers, booleans, strings or whole floats, (N,) or (N, 1), or one-hot rows (N, K). With ``names`` they are
+    Labels are integers, booleans, strings, bytes of UTF-8 or whole floats, (N,) or (N, 1), or one-hot rows (N, K). With ``names`` they are
     indices already; without, the classes are the distinct labels in increasing order. A mark for "no label" among them,
     -1 beside other numbers or NaN, is an `Error`, and so is a single class.
     """
@@ -47,6 +47,13 @@ def named(numbers: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _one_each(labels: np.ndarray, source: object) -> np.ndarray:
+    if labels.dtype == object:
+        raise Error(
+            f"The labels of {source} are Python objects, which are never loaded; store them as texts or whole numbers, "
+            "such as y.astype(str), or train without --classes."
+        )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "surrogateescape")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and _one_hot(labels):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmcore._words import counted, printable
+from cmcore._words import counted, printable, quoted
 from cmcore.errors import Error
 from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files, reading
 from cmcore.run.data.cache import cache as cache_of
@@ -18,6 +18,7 @@ from cmcore.run.data.dataset import Dataset
 from cmcore.run.data.ranges import scaled
 from cmcore.run.data.reading import Reading
 from cmcore.run.data.samples import Samples, as_samples
+from cmcore.run.data.walk import endings
 
 NAMED: dict[str, Callable[[Size | None], Raw]] = {
     "digits": digits.read,
@@ -131,6 +132,11 @@ def _read(source: str, latents: bool, how: Reading) -> tuple[Raw, str]:
         return NAMED[source](how.size), source
     if source and path.is_dir():
         return reading.read(folder.Folder(path), how), name
+    if path.is_file() and path.suffix.lower() in endings():
+        raise Error(
+            f"{source} is a single picture, and --data takes a folder of pictures; "
+            f"is --data {quoted(path.resolve().parent)} meant?"
+        )
     if path.is_file():
         return replace(idx.read(path), key=key_of_file(path)), name
     raise Error(

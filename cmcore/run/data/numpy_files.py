@@ -5,25 +5,31 @@ from __future__ import annotations
 import math
 import struct
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cmcore._words import printable
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
 from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import check_archive
 
-SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
-LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1")
+SAMPLES = ("x", "images", "x_train", "train_images", "arr_0", "features", "data")
+LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1", "targets", "target")
 HELD_OUT = ("x_test", "test_images")
-"""The names that arrays are known by; keras's and MedMNIST's, and those of the samples that evaluators read, among them."""
+"""The names that arrays are known by, in small letters or others; keras's, MedMNIST's and scikit-learn's, and those of the
+samples that evaluators read, among them."""
 
 MAGIC = b"\x93NUMPY"
 """What an .npy file begins with."""
 
 LARGE = 2**20
 """Arrays of so many bytes are mapped where they are stored unpacked in an archive, rather than read."""
+
+OBJECTS = np.empty(0, object)
+"""Stands for an array of Python objects, which is not read."""
 
 ROUNDING = 1e-2
 """How much of a column's deviation single precision may take away."""
@@ -34,21 +40,33 @@ def read_npz(path: Path, latents: bool = False) -> Raw:
     arrays = _arrays(path)
     if not isinstance(arrays, dict):
         raise Error(f"{path} is a single array and not an .npz archive; give it the ending .npy.")
-    labels = next((name for name in LABELS if name in arrays and arrays[name].ndim in (1, 2)), None)
-    others = [name for name in arrays if name not in (labels, *HELD_OUT)]
-    samples = next((name for name in SAMPLES if name in arrays), others[0] if len(others) == 1 else None)
+    labels = next((name for name in _known(LABELS, arrays) if arrays[name].ndim in (1, 2)), None)
+    kept = next(_known(HELD_OUT, arrays), None)
+    others = [name for name in arrays if name not in (labels, kept)]
+    samples = next(_known(SAMPLES, others), others[0] if len(others) == 1 else None)
     if samples is None:
         raise Error(
-            f"{path} must hold its samples as x, images, x_train or arr_0, or hold one array only; "
-            f"it holds {', '.join(arrays) or 'none'}."
+            f"{path} must hold its samples as x, images, features, data, x_train or arr_0, or hold one array only; "
+            f"it holds {', '.join(map(printable, arrays)) or 'none'}."
         )
-    held_out = next((_samples(arrays[name], path, latents).x for name in HELD_OUT if name in arrays), None)
-    if labels is not None and arrays[labels].shape[:1] != arrays[samples].shape[:1]:
+    held_out = None if kept is None else _samples(arrays[kept], path, latents).x
+    if (
+        labels is not None
+        and arrays[labels].dtype != OBJECTS.dtype
+        and arrays[labels].shape[:1] != arrays[samples].shape[:1]
+    ):
         raise ValueError(
             f"{path} must hold one label for each sample; its {samples} has shape {arrays[samples].shape} "
             f"and its {labels} {arrays[labels].shape}."
         )
     return _samples(arrays[samples], path, latents, None if labels is None else arrays[labels], held_out)
+
+
+def _known(names: Sequence[str], there: Iterable[str]) -> Iterator[str]:
+    """Those of the names that are there, as they are spelt there."""
+    exact = {name: name for name in there}
+    spelt = {**{name.lower(): name for name in reversed(exact)}, **exact}
+    return (spelt[name] for name in names if name in spelt)
 
 
 def read_npy(path: Path, latents: bool = False) -> Raw:
@@ -90,9 +108,19 @@ def _members(path: Path) -> dict[str, np.ndarray]:
             if member.compress_type == zipfile.ZIP_STORED and member.file_size >= LARGE:
                 arrays[name] = mapped(path, _start(path, member), member.file_size)
             else:
-                with archive.open(member) as file:
-                    arrays[name] = np.lib.format.read_array(file, allow_pickle=False)
+                arrays[name] = _read(archive, member)
     return arrays
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    try:
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as unfit:
+        if "Object arrays" not in str(unfit):
+            raise
+        # Others may be all that is needed.
+        return OBJECTS
 
 
 def _start(path: Path, member: zipfile.ZipInfo) -> int:
@@ -116,7 +144,7 @@ def mapped(path: Path, start: int, length: int) -> np.ndarray:
             raise ValueError(f"its format version {version} is not known")
         shape, fortran, dtype = read_header[version](file)
         if dtype.hasobject:
-            raise ValueError("it holds Python objects")
+            return OBJECTS
         begin, expected = file.tell(), math.prod(shape) * dtype.itemsize
         there = min(start + length, path.stat().st_size) - begin
         if there < expected:
@@ -131,6 +159,11 @@ def mapped(path: Path, start: int, length: int) -> np.ndarray:
 def _samples(
     x: np.ndarray, path: Path, latents: bool, labels: np.ndarray | None = None, held_out: np.ndarray | None = None
 ) -> Raw:
+    if x.dtype == OBJECTS.dtype:
+        raise Error(
+            f"The samples in {path} are Python objects, which are never loaded; store them as numbers of one shape, "
+            'such as x.astype("float32").'
+        )
     if x.dtype.kind not in "bfiu":
         raise ValueError(f"{path} must hold real numbers, got {x.dtype}.")
     if x.ndim == 1:
