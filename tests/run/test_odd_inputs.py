@@ -226,3 +226,21 @@ def test_a_single_picture_is_no_folder(tmp_path, name, monkeypatch):
     monkeypatch.chdir(tmp_path / "my pictures")
     with pytest.raises(cm.Error, match=r"is --data '.*my pictures' meant"):
         load(name)
+
+
+@pytest.mark.parametrize("kind", ["points", "pixels", "digits", "folder"])
+def test_options_that_do_nothing_to_such_data_are_told(tmp_path, kind):
+    shape = (9, 2) if kind == "points" else (9, 8, 8)
+    source = stored(tmp_path, x=np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+    if kind == "folder":
+        pictures(tmp_path / "folder")
+    source = {"digits": "digits", "folder": str(tmp_path / "folder")}.get(kind, source)
+    said = []
+    asked = {"fit": "pad", "fast_jpegs": False, "skip_broken": True}
+    load(source, note=said.append, **asked)
+    told = {re.match(r"(--\S+).* does nothing here", line).group(1) for line in said if "does nothing" in line}
+    files = {"--whole-jpegs", "--skip-broken"}
+    assert told == {"points": files | {"--fit"}, "pixels": files, "digits": files, "folder": set()}[kind]
+    said.clear()
+    load(source, note=said.append)
+    assert not any("does nothing" in line for line in said)

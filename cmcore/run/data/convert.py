@@ -20,7 +20,7 @@ class Raw:
     """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were.
 
     ``rows`` says which of x are meant, by default all; ``key`` tells apart what x was read from, so that what is known of it is
-    found again.
+    found again. ``decoded`` says that they were files of pictures.
     """
 
     x: np.ndarray
@@ -30,6 +30,7 @@ class Raw:
     names: tuple[str, ...] = ()
     rows: np.ndarray | None = None
     key: str = ""
+    decoded: bool = False
 
 
 def from_bytes(x: np.ndarray) -> np.ndarray:

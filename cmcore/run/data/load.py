@@ -69,6 +69,8 @@ def load(
     count, place = progress or (lambda *_: None), cache_of(cache)
     how = Reading(sides, classes, fit, fast_jpegs, skip_broken, place, say, count)
     raw, name = _read(source, latents, how)
+    for sentence in _idle(raw, source, how):
+        say(sentence)
     if raw.images:
         x, held_out = (
             None
@@ -108,6 +110,16 @@ def described(data: Dataset, shown: int = 10) -> str:
         more = ", ..." if len(data.classes) > shown else ""
         said.append(f"{counted(len(data.classes), 'class', 'classes')} ({', '.join(each)}{more})")
     return f"{printable(data.name)}: {', '.join(said)}."
+
+
+def _idle(raw: Raw, source: str, how: Reading) -> list[str]:
+    """What was asked for and does nothing to such data; not refused, for runs were begun so."""
+    files = [("--whole-jpegs", not how.fast_jpegs), ("--skip-broken", how.skip_broken)]
+    said = [f"{option} does nothing here: it acts on files of pictures" for option, asked in files if asked]
+    idle = [] if raw.decoded else said
+    if how.fit != FITS[0] and not raw.images:
+        idle.append(f"--fit {how.fit} does nothing here: it acts on pictures")
+    return [f"{sentence}, and {source} holds none." for sentence in idle]
 
 
 def _fitted(samples: Samples, size: Size | None, channels: int | None, fit: str) -> Samples:

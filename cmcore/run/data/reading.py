@@ -45,4 +45,4 @@ def read(pictures: Pictures, how: Reading) -> Raw:
         rows = np.delete(np.arange(len(names)), list(kept.problems))
         names = [name for index, name in enumerate(names) if index not in kept.problems]
     labels, classes = labels_of(pictures.place, names, pictures.listed_labels()) if how.classes else (None, ())
-    return Raw(kept.x, labels=labels, names=classes, rows=rows, key=kept.key)
+    return Raw(kept.x, labels=labels, names=classes, rows=rows, key=kept.key, decoded=True)
