@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from cmcore import backend as backends_of
-from cmcore import generate
+from cmcore import generate, recipes
 from cmcore._files import atomic_write
 from cmcore._words import counted, printable, quoted
 from cmcore.backend import Backend
@@ -32,7 +32,9 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.output import Output
+from cmcore.run.plan import check_given
 from cmcore.run.report import say, table, terminal_progress
+from cmcore.run.resuming import check_settings
 from cmcore.run.samples import fingerprint
 
 
@@ -69,11 +71,18 @@ def train(args: Namespace) -> None:
     progress = terminal_progress()
     with _resumable("device", resume, given):
         config, _ = training.settle(config)
+    # What cannot be is told before the data are read.
+    if resume:
+        check_settings(folder, config)
+        origins = {}
+    else:
+        origins = {name: load_model(path) for name in ("teacher", "init") if (path := getattr(config, name))}
+        check_given(recipes.get(config.recipe), origins.get("teacher"))
     with _resumable("data", resume, given), progress.phase(f"Reading {config.data}") as count:
         data = _load_data(config, note=progress.note, progress=count)
     if _inside(folder.path, config.data):
         progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
-    model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
+    model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
     kind = "png" if model.data.images else "npz"
     say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
 
@@ -137,6 +146,14 @@ def evaluate(args: Namespace) -> None:
     shape = model.data.shape
     latents = len(shape) == 3 and not model.data.images
     size, channels = ((shape[1], shape[2]), shape[0]) if model.data.images else (None, None)
+    # What cannot be is told before the data are read.
+    backend = _backend(args)
+    steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
+    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "batch": _batch(args, shape)}
+    evaluation.check(model, steps, **settings)
+    if args.search is not None:
+        evaluation.check_search(model, args.search)
+    settings["backend"] = backend
     progress = terminal_progress()
     with progress.phase(f"Reading {source}") as count:
         data = datasets.load(
@@ -152,10 +169,6 @@ def evaluate(args: Namespace) -> None:
             note=progress.note,
             progress=count,
         )
-    backend = _backend(args)
-    steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
-    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend}
-    settings["batch"] = _batch(args, shape)
     found = None
     if args.search is not None:
         with progress.phase(f"Searching for the times of {counted(args.search, 'step')}", quiet=True):

@@ -216,7 +216,8 @@ def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dic
     return sizes | read(network, config.network_settings)
 
 
-def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+def check_given(recipe: Recipe, teacher: Model | None) -> None:
+    """Raise `Error` unless a recipe that distils is given a teacher that it can distil, and no other is; needs no data."""
     known = " or ".join(repr(name) for name in recipe.teachers)
     if teacher is None:
         if recipe.needs_teacher:
@@ -226,6 +227,12 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
         raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
     if teacher.recipe.name not in recipe.teachers:
         raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
+
+
+def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+    check_given(recipe, teacher)
+    if teacher is None:
+        return
     if (kind := getattr(recipe, "teacher_predicts", "edm")) != "edm":
         raise Error(
             f"A run is a teacher of the kind teacher_predicts=edm, got {kind}; networks of other kinds are distilled from Python."

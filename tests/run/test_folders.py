@@ -175,7 +175,7 @@ def test_all_damaged_files_are_told_and_can_be_skipped(photos):
     assert len(whole) == 6
     for path in whole.values():
         path.unlink()
-    with pytest.raises(cm.Error, match="no images that can be trained on"):
+    with pytest.raises(cm.Error, match="no images that can be used"):
         load(str(photos), skip_broken=True)
 
 

@@ -244,3 +244,77 @@ def test_options_that_do_nothing_to_such_data_are_told(tmp_path, kind):
     said.clear()
     load(source, note=said.append)
     assert not any("does nothing" in line for line in said)
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """Data that must not be read."""
+
+    def read(*_, **__):
+        raise AssertionError("the data were read")
+
+    monkeypatch.setattr("cmcore.run.data.load", read)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "arguments", "told"),
+    [
+        ("edm", ["--steps", "1"], "The ODE sampler needs at least 2 steps, got 1"),
+        ("edm", ["--steps", "18", "1"], "at least 2 steps, got 1"),
+        ("ect", ["--steps", "0"], "at least one step, got 0"),
+        ("ect", ["--steps", "20000"], "at most 10,000 steps, got 20,000"),
+        ("ect", ["--n", "1"], "at least 2 samples, got 1"),
+        ("ect", ["--batch", "0"], "at least 1 samples at once, got 0"),
+        ("ect", ["--seed", "-1"], "seed must be at least 0, got -1"),
+        ("ect", ["--search", "0"], "at least one step and fewer than 40, got 0"),
+        ("ect", ["--search", "40"], "at least one step and fewer than 40, got 40"),
+        ("edm", ["--search", "2"], "multistep consistency sampling, which 'edm' does not use"),
+        ("ect", ["--backend", "nothing"], "nothing"),
+    ],
+)
+def test_an_evaluation_that_cannot_be_is_told_before_the_data_are_read(
+    tmp_path, unread, recipe, arguments, told, capsys
+):
+    make_model(recipe=recipe).save(tmp_path / "run")
+    assert main(["eval", str(tmp_path / "run"), "--data", "digits", "--backend", "numpy", *arguments]) == 2
+    assert told in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--recipe", "cd"], "The recipe 'cd' needs --teacher"),
+        (["--recipe", "ect", "--teacher", "MODEL"], "takes no teacher"),
+        (["--recipe", "tcm", "--teacher", "MODEL"], "must be trained with the recipe 'ect'; this one was with 'edm'"),
+        (["--recipe", "cd", "--teacher", "nowhere"], "no run folder or model file 'nowhere'"),
+        (["--init", "nowhere"], "no run folder or model file 'nowhere'"),
+    ],
+)
+def test_a_run_without_its_teacher_is_told_before_the_data_are_read(tmp_path, unread, arguments, told, capsys):
+    from conftest import TRAINABLE
+
+    if not TRAINABLE:
+        pytest.skip("no backend that can train takes part")
+    make_model(recipe="edm").save(tmp_path / "model")
+    arguments = [str(tmp_path / "model") if a == "MODEL" else a for a in arguments]
+    command = ["train", "--data", "digits", "--backend", TRAINABLE[0], "--out", str(tmp_path / "run"), *arguments]
+    assert main(command) == 2
+    assert told in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_number_of_steps_that_is_asked_for_twice_is_one_row(tmp_path, capsys):
+    make_model(shape=(2,), images=False).save(tmp_path / "run")
+    command = ["eval", str(tmp_path / "run"), "--data", stored(tmp_path, x=POINTS), "--backend", "numpy", "--n", "4"]
+    assert main([*command, "--steps", "2", "1", "2", "1"]) == 0, capsys.readouterr().err
+    rows = [line.split("  ")[0] for line in capsys.readouterr().out.splitlines()[1:]]
+    assert [row for row in rows if "step" in row] == ["2 steps", "1 step"]
+
+
+def test_one_sample_is_too_few_for_any_command(tmp_path, capsys):
+    make_model(shape=(2,), images=False).save(tmp_path / "run")
+    source = stored(tmp_path, x=POINTS[:1])
+    assert main(["eval", str(tmp_path / "run"), "--data", source, "--backend", "numpy"]) == 2
+    told = capsys.readouterr().err
+    assert "holds 1 sample, and at least 2 are needed." in told
+    assert "train" not in told

@@ -9,6 +9,7 @@ from typing import final
 
 import numpy as np
 
+from cmcore._words import counted
 from cmcore.run.data.samples import Samples, as_samples
 
 
@@ -36,7 +37,7 @@ class Dataset:
         self.labels, self.classes, self.name, self.images = labels, classes, name, images
         check_values(self.samples, images, name)
         if len(self.samples) < 2:
-            raise ValueError(f"{name} holds {len(self.samples)} sample, and training needs at least 2.")
+            raise ValueError(f"{name} holds {counted(len(self.samples), 'sample')}, and at least 2 are needed.")
         if self.samples.facts.low == self.samples.facts.high:
             raise ValueError(f"Every value in {name} is {self.samples.facts.low:g}; there is nothing to learn.")
         if self.kept_out is not None:

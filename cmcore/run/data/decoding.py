@@ -186,4 +186,4 @@ def tell(
         note(f"Skipped: {listed}")
     if len(problems) == total:
         kind = "folder" if pictures.place.is_dir() else "file"
-        raise Error(f"The {kind} {pictures.place} holds no images that can be trained on; its {total:,} were skipped.")
+        raise Error(f"The {kind} {pictures.place} holds no images that can be used; its {total:,} were skipped.")

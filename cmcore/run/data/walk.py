@@ -68,7 +68,7 @@ def pictures(folder: Path) -> Found:
     Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself.
     """
     if is_run(folder):
-        raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
+        raise Error(f"{folder} is the folder of a run, and --data takes a folder of pictures.")
     known, found = endings(), Found(folder)
     files = sorted(_files(folder, found.runs))
     stats = []
