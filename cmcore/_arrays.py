@@ -70,6 +70,18 @@ def check_within(x: Array, name: str, low: float, high: float) -> None:
         raise ValueError(f"{name} must be from {low:g} to {high:g}, got {x[~inside].flat[0]}.")
 
 
+def check_label(label: Array, count: int, classes: int) -> None:
+    """Raise `TypeError` or `ValueError` unless a label is ``count`` integers, which in a NumPy array are below ``classes``."""
+    if not namespace(label).isdtype(label.dtype, "integral"):
+        raise TypeError(f"The network expects label, (B,) integers below {classes}, got {label.dtype}.")
+    if tuple(label.shape) != (count,):
+        raise ValueError(f"The network expects label of shape ({count},), one a sample, got {tuple(label.shape)}.")
+    if isinstance(label, np.ndarray) and (beyond := label[label >= classes]).size:
+        raise ValueError(
+            f"The network's classes are 0 to {classes - 1}, or negative for none; got the label {beyond[0]}."
+        )
+
+
 def check_above_zero(t: Time, x: Array, what: str) -> None:
     """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
     xp = check_state(x)

@@ -14,7 +14,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from cmcore._arrays import conditions
+from cmcore._arrays import check_label, conditions
 from cmcore._options import check_count, check_kind
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
@@ -149,6 +149,7 @@ class Trainer:
         self._backend, self._spec = backend, spec
         self._needed = ("lr", *(f"{name}_decay" for name in spec.averages))
         self._step = backend.train_step(net, spec, frozen or {})
+        self._classes = getattr(net, "classes", 0)
         self._looked = math.isinf(spec.largest)
 
     def step(
@@ -180,6 +181,8 @@ class Trainer:
         if not self._looked:
             self._look(x0)
         cond = dict(conditions(cond))
+        if isinstance(label := cond.get("label"), np.ndarray) and isinstance(self._classes, int) and self._classes:
+            check_label(label, x0.shape[0], self._classes)
         if self._spec.dropout:
             cond[DROPOUT] = dropout_key(self._spec.seed, index, self._spec.accumulate)
         try:

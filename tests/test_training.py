@@ -167,3 +167,14 @@ def test_a_steps_number_and_scalars_are_checked(trainable):
     for scalars in ([1.0], 0.1):
         with pytest.raises(TypeError, match=r"scalars must be a mapping, such as recipe\.scalars\(step, total\)"):
             step(trainable, own(trainable), scalars=scalars)
+
+
+def test_a_trainers_labels_are_the_networks_classes(trainable):
+    net = trainable.network(cm.networks.ResidualMLP((2,), width=4, blocks=1, features=2, classes=3))
+    for label, told in (
+        (np.array([0, 1, 2, 3]), r"classes are 0 to 2, or negative for none; got the label 3\.$"),
+        (np.zeros((4, 1), int), r"label of shape \(4,\), one a sample, got \(4, 1\)\.$"),
+        (np.zeros(4), r"integers below 3, got float64\.$"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=told):
+            step(trainable, net, cond={"label": label})
