@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import warnings
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
@@ -35,6 +36,9 @@ CHUNK = 2**25
 
 MOST_AT_ONCE = 512
 """... and how many pictures at most."""
+
+ORIENTATION = 0x0112
+"""EXIF's number for how a picture is turned."""
 
 _one_at_a_time = threading.Lock()
 
@@ -88,14 +92,36 @@ class Fitting:
 Problems = dict[int, tuple[bool, str]]
 """Pictures that are none to train on, by their number: whether this program made them, and else what is wrong."""
 
+DONE = {
+    "turned": "turned as their EXIF says",
+    "frame": "taken by their first frame",
+    "white": "put on white where they are transparent",
+    "cut": "cut to their central part",
+    "padded": "padded with white",
+    "squashed": "squashed",
+    "resized": "resized",
+}
+"""What may be done to pictures, in this order, and how to say it."""
+
+
+@dataclass
+class Outcome:
+    """What decoding came upon: pictures that are none, and how many were changed in which of the ways of `DONE`."""
+
+    problems: Problems = field(default_factory=dict)
+    done: Counter[str] = field(default_factory=Counter)
+
 
 def decoded(
     pictures: Pictures,
     fitting: Fitting,
-    problems: Problems,
+    outcome: Outcome,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Iterator[np.ndarray]:
-    """Return all pictures in order as RGB, uint8 (n, 3, H, W) at a time; black for those that are noted in ``problems``."""
+    """Return all pictures in order as RGB, uint8 (n, 3, H, W) at a time; black for those that are none.
+
+    What is come upon is noted in ``outcome``.
+    """
     height, width = fitting.size
     total = len(pictures.names)
     each = max(1, min(MOST_AT_ONCE, CHUNK // (3 * height * width)))
@@ -105,23 +131,26 @@ def decoded(
             pixels = np.zeros((count, height, width, 3), np.uint8)
 
             told = pool.map(partial(_fill, pictures, fitting), pixels, range(start, start + count))
-            for index, problem in enumerate(told, start):
+            for index, (problem, done) in enumerate(told, start):
                 if problem is not None:
-                    problems[index] = problem
+                    outcome.problems[index] = problem
+                outcome.done.update(done)
                 progress(index + 1, total)
             yield np.ascontiguousarray(np.moveaxis(pixels, 3, 1))
 
 
-def _fill(pictures: Pictures, fitting: Fitting, out: np.ndarray, index: int) -> tuple[bool, str] | None:
-    """Decode a picture into an array; return what is wrong with it, if anything."""
+def _fill(
+    pictures: Pictures, fitting: Fitting, out: np.ndarray, index: int
+) -> tuple[tuple[bool, str] | None, Sequence[str]]:
+    """Decode a picture into an array; return what is wrong with it, if anything, and what was done to it."""
     # Damaged files make Pillow's decoders raise nearly anything.
     try:
-        out[:] = _decoded(pictures, index, fitting)
+        out[:], done = _decoded(pictures, index, fitting)
     except Own:
-        return True, ""
+        return (True, ""), ()
     except Exception as problem:
-        return False, str(problem)
-    return None
+        return (False, str(problem)), ()
+    return None, done
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
@@ -134,13 +163,13 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if image.mode == "F":
         raise ValueError("its pixels are floating-point numbers of unknown range; convert it to 8 bits, or use .npz")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if is_transparent(image):
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
     return image.convert("RGB")
 
 
-def _decoded(pictures: Pictures, index: int, fitting: Fitting) -> np.ndarray:
+def _decoded(pictures: Pictures, index: int, fitting: Fitting) -> tuple[np.ndarray, Sequence[str]]:
     size = fitting.size
     with warnings.catch_warnings():
         # Its limit is not ours, which is checked below.
@@ -148,6 +177,7 @@ def _decoded(pictures: Pictures, index: int, fitting: Fitting) -> np.ndarray:
         with pictures.open(index) as content, Image.open(content) as file:
             if file.info.get(MARK[0]) == MARK[1]:
                 raise Own
+            whole = file.size
             if fitting.fast_jpegs:
                 # At half, a quarter or an eighth of the size, but at least eight times what is needed.
                 file.draft("RGB", (8 * max(size), 8 * max(size)))
@@ -159,7 +189,44 @@ def _decoded(pictures: Pictures, index: int, fitting: Fitting) -> np.ndarray:
                     f"it has {pixels:,} pixels, and at most {most:,} are read from such a file; make it smaller"
                 )
             with _one_at_a_time if pixels > _LARGE else nullcontext():
-                return np.asarray(fitted(to_rgb(ImageOps.exif_transpose(file)), size, fitting.fit))
+                turned = ImageOps.exif_transpose(file)
+                pixels_of = np.asarray(fitted(to_rgb(turned), size, fitting.fit))
+                return pixels_of, _done(file, turned, whole, fitting)
+
+
+def is_transparent(image: Image.Image) -> bool:
+    """Tell whether an image has transparent parts, or may have."""
+    return image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info
+
+
+def _done(file: Image.Image, turned: Image.Image, whole: tuple[int, int], fitting: Fitting) -> list[str]:
+    """What was done to a picture of a size, (width, height), whose file is open, of the ways of `DONE`."""
+    height, width = fitting.size
+    other_aspect = turned.width * height != turned.height * width
+    said = {
+        "turned": file.getexif().get(ORIENTATION, 1) in range(2, 9),
+        "frame": _is_animated(file),
+        "white": is_transparent(turned),
+        {"crop": "cut", "pad": "padded", "squash": "squashed"}[fitting.fit]: other_aspect,
+        "resized": sorted(whole) != sorted((width, height)),
+    }
+    return [way for way, so in said.items() if so]
+
+
+def _is_animated(file: Image.Image) -> bool:
+    # Which looks at further frames, of which a damaged one does no harm.
+    try:
+        return bool(getattr(file, "is_animated", False))
+    except Exception:
+        return False
+
+
+def said_of(done: Counter[str], total: int, size: Size) -> str:
+    """Return in a sentence what was done to pictures; empty if nothing was."""
+    height, width = size
+    ways = {**DONE, "resized": f"resized to {width} x {height}"}
+    parts = [f"{'all' if done[way] == total else f'{done[way]:,}'} {how}" for way, how in ways.items() if done[way]]
+    return f"Of {total:,} pictures, {', '.join(parts)}." if parts else ""
 
 
 def tell(

@@ -42,6 +42,7 @@ class Found:
     times: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
     others: Counter[str] = field(default_factory=Counter)
     runs: list[Path] = field(default_factory=list)
+    held_out: Path | None = None
     special: list[str] = field(default_factory=list)
 
     def skipped(self) -> list[str]:
@@ -55,6 +56,8 @@ class Found:
             said.append(
                 f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].rpartition('/')[2]}."
             )
+        if self.held_out:
+            said.append(f"{self.held_out.relative_to(self.folder)} is held out, and left out of what is trained on.")
         if self.runs:
             where = ", ".join(str(run.relative_to(self.folder)) for run in self.runs[:3])
             more = f" and {len(self.runs) - 3} more" if len(self.runs) > 3 else ""
@@ -62,15 +65,19 @@ class Found:
         return said
 
 
-def pictures(folder: Path) -> Found:
-    """Return the pictures in a folder and below. Hidden files, run folders and folders of samples are passed over.
+def pictures(folder: Path, without: Path | None = None) -> Found:
+    """Return the pictures in a folder and below. Hidden files, run folders, folders of samples and one ``without`` are passed over.
 
-    Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself.
+    Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself or the one
+    to be without.
     """
+    left_out = None if without is None else os.path.realpath(without)
+    if left_out is not None and Path(left_out) in (folder.resolve(), *folder.resolve().parents):
+        raise Error(f"--held-out {without} holds all of --data {folder}, so that there is nothing to train on.")
     if is_run(folder):
         raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
     known, found = endings(), Found(folder)
-    files = sorted(_files(folder, found.runs))
+    files = sorted(_files(folder, found, left_out))
     stats = []
     for name in files:
         ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of very many
@@ -102,7 +109,7 @@ def is_run(folder: Path) -> bool:
     return isinstance(record, dict) and {"format", "settings", "plan", "versions"} <= record.keys()
 
 
-def _files(folder: Path, runs: list[Path]) -> Iterator[str]:
+def _files(folder: Path, found: Found, left_out: str | None) -> Iterator[str]:
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real, place = os.path.realpath(here), Path(here)
@@ -110,8 +117,12 @@ def _files(folder: Path, runs: list[Path]) -> Iterator[str]:
             folders.clear()
             continue
         seen.add(real)
+        if real == left_out:
+            found.held_out = place
+            folders.clear()
+            continue
         if place != folder and (is_run(place) or ".samples.json" in files):
-            runs.append(place)
+            found.runs.append(place)
             folders.clear()
             continue
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
