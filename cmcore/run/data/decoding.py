@@ -74,6 +74,10 @@ class Pictures(ABC):
         """Return the content of dataset.json, EDM's and StyleGAN's file of labels, if there is one."""
         return None
 
+    def own_labels(self) -> tuple[np.ndarray, tuple[str, ...]] | None:
+        """Return the labels of all pictures, (N,), with the names of the classes if there are any, where they are not in names."""
+        return None
+
     def shown(self, index: int) -> str:
         """Return what to call a picture in a message."""
         return f"{self.place / self.names[index]}"

@@ -19,7 +19,8 @@ class Folder(Pictures):
     def __init__(self, folder: Path, without: Path | None = None) -> None:
         self._found = walk.pictures(folder, without)
         self.place, self.names = folder, self._found.names
-        self.sizes, self.times = self._found.sizes, self._found.times
+        table = self._found.table()
+        self.sizes, self.times = table[:, 0], table[:, 1:]
 
     def open(self, index: int) -> BinaryIO:
         """Open a file."""

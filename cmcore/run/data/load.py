@@ -9,11 +9,25 @@ from pathlib import Path
 import numpy as np
 
 from cmcore.errors import Error
-from cmcore.run.data import convert, digits, emoji, fashion, folder, idx, labels, numpy_files, reading
+from cmcore.run.data import (
+    archive,
+    convert,
+    digits,
+    emoji,
+    fashion,
+    folder,
+    idx,
+    labels,
+    listed,
+    numpy_files,
+    reading,
+    tables,
+)
 from cmcore.run.data.cache import cache as cache_of
 from cmcore.run.data.cache import key_of_file, known
 from cmcore.run.data.convert import Raw, Size
 from cmcore.run.data.dataset import Dataset
+from cmcore.run.data.decoding import Pictures
 from cmcore.run.data.held_out import part_of, parted, share_of
 from cmcore.run.data.ranges import scaled
 from cmcore.run.data.reading import Reading
@@ -45,7 +59,8 @@ def load(
     note: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read a data set: "digits", "fashion-mnist", "emoji", a folder of images, or an .npz, .npy or IDX file.
+    """Read a data set: "digits", "fashion-mnist", "emoji", a folder of images, an .npz, .npy or IDX file, a .zip or .tar of images,
+    a .csv of paths and labels, or .parquet files.
 
     ``size``, a side or (height, width), resizes images, ``fit`` says how: "crop" cuts what is too long, "pad" adds white, "squash"
     changes the proportions. ``fast_jpegs`` decodes large ones at a fraction of their size, for all but the last bits. By default folders and emoji are made 32 x 32 and the other sources keep their size. ``channels`` is 1 (luma) or 3 (RGB); by default a folder
@@ -154,11 +169,30 @@ def _read(source: str, latents: bool, how: Reading) -> tuple[Raw, str]:
         raise ValueError(f"Latents are read from .npz and .npy files, and {source} is none.")
     if source in NAMED:
         return NAMED[source](how.size), source
-    if source and path.is_dir():
-        return reading.read(folder.Folder(path, how.without), how), name
+    if source and (pictures := _pictures(path, how)) is not None:
+        return reading.read(pictures, how), name
     if path.is_file():
         return replace(idx.read(path), key=key_of_file(path)), name
     raise Error(
         f"There is no folder or file {source!r}; give the path of a folder of images or of an .npz, .npy or IDX file, "
-        f"or one of {', '.join(NAMED)}."
+        f"or one of {', '.join(NAMED)}; or of a .zip, .tar, .csv or .parquet file of images."
     )
+
+
+def _pictures(path: Path, how: Reading) -> Pictures | None:
+    """The pictures that a folder, an archive or a table holds; None if the path is none of these."""
+    if path.is_dir():
+        try:
+            return folder.Folder(path, how.without)
+        except Error:  # there are no images in it
+            if files := tables.files_of(path):
+                return tables.Tables(path, files)
+            raise
+    if not path.is_file():
+        return None
+    name = path.name.lower()
+    if name.endswith(archive.ENDINGS):
+        return archive.Archive(path)
+    if name.endswith(listed.ENDINGS):
+        return listed.Listed(path)
+    return tables.Tables(path.parent, [path]) if name.endswith(tables.ENDINGS) else None

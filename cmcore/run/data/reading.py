@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,5 +52,11 @@ def read(pictures: Pictures, how: Reading) -> Raw:
         names = [name for index, name in enumerate(names) if index not in problems]
     if done := said_of(kept.outcome.done, len(names), fitting.size):
         how.note(done)
-    labels, classes = labels_of(pictures.place, names, pictures.listed_labels()) if how.classes else (None, ())
+    labels, classes = _labels(pictures, names, rows) if how.classes else (None, ())
     return Raw(kept.x, labels=labels, names=classes, rows=rows, key=kept.key)
+
+
+def _labels(pictures: Pictures, names: Sequence[str], rows: np.ndarray | None) -> tuple[np.ndarray, tuple[str, ...]]:
+    if (own := pictures.own_labels()) is None:
+        return labels_of(pictures.place, names, pictures.listed_labels())
+    return own[0] if rows is None else own[0][rows], own[1]

@@ -28,22 +28,46 @@ _MODULES = {"pillow-heif": "pillow_heif", "pillow-avif-plugin": "pillow_avif", "
 LABELS = "dataset.json"
 """EDM's and StyleGAN's file of labels, beside the pictures."""
 
-_NOT_CONTENT = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+NOT_CONTENT = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+"""Folders of systems' own, in folders and archives."""
+
 _KNOWN_OTHERS = frozenset({LABELS, "Thumbs.db", "desktop.ini"})
 
 
 @dataclass
 class Found:
-    """The names of a folder's pictures in it, sorted, with their sizes and times, and what was passed over and why."""
+    """The names of a folder's or an archive's pictures in it, with their sizes and times, and what was passed over and why."""
 
     folder: Path
     names: list[str] = field(default_factory=list)
-    sizes: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
-    times: np.ndarray = field(default_factory=lambda: np.zeros((0, 2), np.int64))
+    numbers: list[tuple[int, ...]] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     runs: list[Path] = field(default_factory=list)
     held_out: Path | None = None
     special: list[str] = field(default_factory=list)
+
+    def sort(self, name: str, numbers: tuple[int, ...]) -> bool:
+        """Take a file, with its size and its times, for a picture or for something else, by its name; tell which."""
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of very many
+        if ending in endings():
+            self.names.append(name)
+            self.numbers.append(numbers)
+            return True
+        if name.rpartition("/")[2] not in _KNOWN_OTHERS:
+            self.others[ending] += 1
+        return False
+
+    def check(self, kind: str, count: int) -> None:
+        """Raise `Error` if there is no picture among so many files of a folder or archive, ``kind``."""
+        if not self.names:
+            raise Error(
+                f"The {kind} {self.folder} holds no images: none of its {count} files ends like an image format "
+                f"(.png, .jpg, .webp, ...). {' '.join(self.skipped())}".rstrip()
+            )
+
+    def table(self) -> np.ndarray:
+        """Return the sizes and times, (N, k) int64."""
+        return np.array(self.numbers, np.int64).reshape(len(self.names), -1)
 
     def skipped(self) -> list[str]:
         """Return a sentence for each kind of thing that was passed over."""
@@ -76,27 +100,16 @@ def pictures(folder: Path, without: Path | None = None) -> Found:
         raise Error(f"--held-out {without} holds all of --data {folder}, so that there is nothing to train on.")
     if is_run(folder):
         raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
-    known, found = endings(), Found(folder)
+    found = Found(folder)
     files = sorted(_files(folder, found, left_out))
-    stats = []
     for name in files:
-        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of very many
         stat = _stat(f"{folder}/{name}")
         if stat is not None and not S_ISREG(stat.st_mode):
             # Reading would wait for another program, as that of a pipe does.
             found.special.append(name)
-        elif ending in known:
-            found.names.append(name)
-            stats.append((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else (0, 0, 0))
-        elif name.rpartition("/")[2] not in _KNOWN_OTHERS:
-            found.others[ending] += 1
-    table = np.array(stats, np.int64).reshape(-1, 3)
-    found.sizes, found.times = table[:, 0], table[:, 1:]
-    if not found.names:
-        raise Error(
-            f"The folder {folder} holds no images: none of its {len(files)} files ends like an image format "
-            f"(.png, .jpg, .webp, ...). {' '.join(found.skipped())}".rstrip()
-        )
+        else:
+            found.sort(name, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else (0, 0, 0))
+    found.check("folder", len(files))
     return found
 
 
@@ -125,7 +138,7 @@ def _files(folder: Path, found: Found, left_out: str | None) -> Iterator[str]:
             found.runs.append(place)
             folders.clear()
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_CONTENT)
         inside = place.relative_to(folder).as_posix()
         before = "" if inside == "." else f"{inside}/"
         yield from (before + name for name in files if not name.startswith("."))
