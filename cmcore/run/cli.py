@@ -140,7 +140,9 @@ def _add_train(sub: Any) -> None:
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(
-        "--data", type=_place, help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file"
+        "--data",
+        type=_place,
+        help="digits, fashion-mnist, emoji, a folder, .zip, .tar, .csv or .parquet of images, or an .npz, .npy or IDX file",
     )
     parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
     _add_backend(parser)
