@@ -142,7 +142,9 @@ def _add_train(sub: Any) -> None:
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(
-        "--data", type=_place, help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file"
+        "--data",
+        type=_place,
+        help="digits, fashion-mnist, emoji, a folder, .zip, .tar, .csv or .parquet of images, or an .npz, .npy or IDX file",
     )
     parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
     _add_backend(parser)
@@ -187,6 +189,13 @@ def _add_train(sub: Any) -> None:
     )
     parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
     _add_cache(parser)
+    parser.add_argument(
+        "--held-out",
+        type=_place,
+        metavar="SHARE",
+        help="keep a share, such as 0.1, or a folder of pictures from training; cmcore eval compares with them",
+    )
+    parser.add_argument("--flip", action="store_true", help="turn half of the pictures left to right, at random")
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)

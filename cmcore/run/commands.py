@@ -43,7 +43,7 @@ def train(args: Namespace) -> None:
     folder = RunFolder(Path(args.out))
     resume = getattr(args, "resume", False)
     given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    for source in ("data", "teacher", "init"):
+    for source in ("data", "held_out", "teacher", "init"):
         if source in given:
             given[source] = _settled_path(given[source])
     base = folder.read()[0] if resume else Config()
@@ -166,6 +166,7 @@ def evaluate(args: Namespace) -> None:
             latents=latents,
             skip_broken=trained.skip_broken,
             cache=args.cache or trained.cache,
+            held_out=None if args.data else trained.held_out,
             note=progress.note,
             progress=count,
         )
@@ -300,6 +301,7 @@ def _load_data(config: Config, **told: Any) -> Dataset:
         latents=config.latents,
         skip_broken=config.skip_broken,
         cache=config.cache,
+        held_out=config.held_out,
         **told,
     )
 

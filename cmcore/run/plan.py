@@ -63,6 +63,10 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     if there are any; sigma_data is theirs, else measured from the data.
     """
     origin = init or teacher
+    if config.flip and not data.images:
+        raise Error(
+            "--flip turns pictures left to right, and these data are none (latents do not turn with their pictures)."
+        )
     facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
     facts = replace(facts, **_standardization(config, data, origin))
     options = dict(config.options)

@@ -24,6 +24,7 @@ FREE = (
     "fast_jpegs",
     "skip_broken",
     "cache",
+    "held_out",
     "teacher",
     "device",
     "compiled",
@@ -59,7 +60,7 @@ def check_data(folder: RunFolder, plan: Plan, data: Dataset) -> None:
     if not same_data(plan.data.fingerprint, data):
         raise Error(
             f"The data is not what the run in {folder.path} was trained on; resuming needs the same data. "
-            "If it is in another place now, name that with --data."
+            "If it is in another place now, name that with --data; what is held out is the same with the same --held-out."
         )
 
 

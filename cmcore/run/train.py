@@ -27,6 +27,7 @@ from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
+from cmcore.run.augment import flipped
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
@@ -343,6 +344,8 @@ class _Run:
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
         x, labels = self._data.batch(config.seed, index, config.batch)
+        if config.flip:
+            x = flipped(x, config.seed, index)
         x = self._plan.data.standardized(x)
         cond = None
         if labels is not None and self._plan.architecture.classes:

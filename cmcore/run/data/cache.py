@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -23,7 +24,7 @@ import numpy as np
 
 from cmcore._files import atomic_write, leftovers
 from cmcore.errors import Error, sentence
-from cmcore.run.data.decoding import Fitting, Pictures, Problems, decoded
+from cmcore.run.data.decoding import Fitting, Outcome, Pictures, decoded
 from cmcore.run.data.mapped import mapping
 from cmcore.run.data.numpy_files import mapped
 from cmcore.run.data.samples import Facts, Samples
@@ -54,7 +55,7 @@ class Kept:
     """Decoded pictures (N, C, H, W) uint8, C = 1 if all are grey, else 3; those with problems are black. ``key`` tells of what."""
 
     x: np.ndarray
-    problems: Problems
+    outcome: Outcome
     key: str = ""
 
 
@@ -159,12 +160,13 @@ def _found(folder: Path, key: str, count: int, fitting: Fitting) -> Kept | None:
     try:
         record = json.loads((folder / f"{key}.json").read_bytes())
         problems = {int(index): (bool(own), str(said)) for index, own, said in record["problems"]}
+        done = Counter({str(way): int(count) for way, count in record["done"].items()})
         file = folder / f"{key}.npy"
         x = mapped(file, 0, file.stat().st_size)
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
     fits = x.dtype == np.uint8 and x.shape[:1] + x.shape[2:] == (count, *fitting.size) and x.shape[1] in (1, 3)
-    return Kept(x, problems, key) if fits and x.flags.c_contiguous else None
+    return Kept(x, Outcome(problems, done), key) if fits and x.flags.c_contiguous else None
 
 
 def _write(folder: Path, key: str, pictures: Pictures, fitting: Fitting, progress: Count) -> None:
@@ -173,13 +175,12 @@ def _write(folder: Path, key: str, pictures: Pictures, fitting: Fitting, progres
     needed = int(np.prod(shape))
     if shutil.disk_usage(folder).free < needed:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
-    problems: Problems = {}
-    grey = True
+    outcome, grey = Outcome(), True
 
     def write(file: BinaryIO) -> None:
         nonlocal grey
         _header(file, shape)
-        for chunk in decoded(pictures, fitting, problems, progress):
+        for chunk in decoded(pictures, fitting, outcome, progress):
             grey = grey and _is_grey(chunk)
             file.write(chunk.data)
 
@@ -187,7 +188,8 @@ def _write(folder: Path, key: str, pictures: Pictures, fitting: Fitting, progres
     atomic_write(file, write)
     if grey:
         atomic_write(file, lambda out: _one_channel(file, out))
-    record = {"of": str(pictures.place.resolve()), "problems": [[i, *said] for i, said in problems.items()]}
+    problems = [[index, *said] for index, said in outcome.problems.items()]
+    record = {"of": str(pictures.place.resolve()), "problems": problems, "done": outcome.done}
     # Last: without it there is nothing in the cache.
     atomic_write(folder / f"{key}.json", json.dumps(record).encode())
 
@@ -208,14 +210,14 @@ def _is_grey(pixels: np.ndarray) -> bool:
 
 
 def _in_memory(pictures: Pictures, fitting: Fitting, progress: Count) -> Kept:
-    problems: Problems = {}
+    outcome = Outcome()
     pixels = np.empty((len(pictures.names), 3, *fitting.size), np.uint8)
     start, grey = 0, True
-    for chunk in decoded(pictures, fitting, problems, progress):
+    for chunk in decoded(pictures, fitting, outcome, progress):
         pixels[start : start + len(chunk)] = chunk
         grey = grey and _is_grey(chunk)
         start += len(chunk)
-    return Kept(np.ascontiguousarray(pixels[:, :1]) if grey else pixels, problems)
+    return Kept(np.ascontiguousarray(pixels[:, :1]) if grey else pixels, outcome)
 
 
 def _made(folder: Path) -> None:

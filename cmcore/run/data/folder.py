@@ -12,13 +12,15 @@ from cmcore.run.data.decoding import Pictures
 class Folder(Pictures):
     """All images in a folder and below, sorted by their names in it.
 
-    Hidden files, files without an image format's ending, run folders and grids of samples are passed over.
+    Hidden files, files without an image format's ending, run folders and grids of samples are passed over, and so is a folder
+    ``without`` that is held out; `Error` if that is the folder itself.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._found = walk.pictures(folder)
+    def __init__(self, folder: Path, without: Path | None = None) -> None:
+        self._found = walk.pictures(folder, without)
         self.place, self.names = folder, self._found.names
-        self.sizes, self.times = self._found.sizes, self._found.times
+        table = self._found.table()
+        self.sizes, self.times = table[:, 0], table[:, 1:]
 
     def open(self, index: int) -> BinaryIO:
         """Open a file."""
