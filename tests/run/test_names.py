@@ -16,6 +16,7 @@ from cmcore.interchange.card import card
 from cmcore.model import load_model
 from cmcore.run import cli
 from cmcore.run.data import load
+from cmcore.run.data.labels import classes
 
 NAMES = [
     "a\nb",
@@ -132,6 +133,13 @@ def test_a_single_class_in_an_array_is_questioned(tmp_path, labels):
     ):
         load(str(tmp_path / "a.npz"), classes=True)
     assert load(str(tmp_path / "a.npz")).labels is None
+
+
+def test_a_single_class_of_several_that_have_names_is_questioned():
+    with pytest.raises(cm.Error, match=r"All 3 labels of x are dog, which would be the only class"):
+        classes(np.array([1, 1, 1]), ("cat", "dog"), "x")
+    assert classes(np.array([], int), (), "x")[1] == ()
+    assert classes(np.array([1, 0, 1]), ("cat", "dog"), "x")[0].tolist() == [1, 0, 1]
 
 
 def test_a_single_class_in_a_dataset_json_is_questioned(tmp_path):

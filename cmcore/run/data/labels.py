@@ -19,19 +19,19 @@ def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple
     -1 beside other numbers or NaN, is an `Error`, and so is a single class.
     """
     labels = _one_each(labels, source)
-    if names:
-        return labels.astype(np.int64), names
     values, indices = np.unique(labels, return_inverse=True)
-    if values.dtype.kind in "if" and values[0] == -1 and values.tolist() != [-1, 1]:
+    if not names and values.dtype.kind in "if" and len(values) and values[0] == -1 and values.tolist() != [-1, 1]:
         raise Error(
             f"{(labels == -1).sum()} of the {len(labels)} labels of {source} are -1, which marks samples without a label. "
             "Remove those samples or give them a class of their own, or train on all of them without --classes."
         )
     if len(values) == 1:
         raise Error(
-            f"All {len(labels):,} labels of {source} are {printable(str(values[0]))}, which would be the only class. "
-            "Leave out --classes, or give data of more classes."
+            f"All {len(labels):,} labels of {source} are {printable(str(names[values[0]] if names else values[0]))}, "
+            "which would be the only class. Leave out --classes, or give data of more classes."
         )
+    if names:
+        return labels.astype(np.int64), names
     return indices.astype(np.int64), tuple(str(value) for value in values)
 
 
