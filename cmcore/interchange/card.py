@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from cmcore import recipes
+from cmcore._words import counted, printable
 from cmcore.interchange.conventions import is_average_velocity
 from cmcore.model import Model
 from cmcore.networks.cost import multiply_adds, parameters
@@ -43,7 +44,8 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
     """
     recipe, data, network = model.recipe, model.data, model.architecture
     shape = " x ".join(map(str, data.shape))
-    classes = f", {len(data.classes)} classes ({', '.join(data.classes[:10])}{', ...' if data.classes[10:] else ''})"
+    listed = f"{', '.join(map(_cell, data.classes[:10]))}{', ...' if data.classes[10:] else ''}"
+    classes = f", {counted(len(data.classes), 'class', 'classes')} ({listed})"
     settings = {
         "pipeline": "DDPMPipeline" if recipe.default_steps > 1 else "ConsistencyModelPipeline",
         "steps": recipe.default_steps,
@@ -59,13 +61,13 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         "tags: [consistency-models, image-generation]" if data.images else "tags: [consistency-models]",
         "---",
         "",
-        f"# {data.name} by {recipe.name}",
+        f"# {printable(data.name)} by {recipe.name}",
         "",
         f"{kind}, trained by cmcore's recipe `{recipe.name}` for {model.step:,} of {model.steps:,} steps.",
         "",
         "| | |",
         "|---|---|",
-        f"| data | {data.name}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
+        f"| data | {_cell(data.name)}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
         f"| digest of the data | {data.fingerprint or 'not known'} |",
         f"| network | {network.kind}, {parameters(network):,} parameters, {multiply_adds(network):,} multiply-adds an evaluation |",
         f"| times | t from {recipe.t_min:g} to {recipe.t_max:g}, sigma_data {recipe.sigma_data:g} |",
@@ -85,6 +87,11 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """A name within a table."""
+    return printable(name).replace("|", "\\|")
 
 
 def _range(model: Model) -> str:

@@ -20,8 +20,8 @@ class Config:
 
     ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`; ``network`` is a kind of network or
     a preset, ``network_settings`` are its settings by name, values or their text. ``data`` is a source for
-    `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
-    ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
+    `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``cache``, ``held_out``, ``channels``,
+    ``classes``, ``range`` and ``latents`` its arguments; ``flip`` turns half of the pictures of each batch left to right; ``per_column``
     brings each column of points to the same scale; ``precision`` is
     one of `PRECISIONS`, in which the networks' layers compute; ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
@@ -44,6 +44,9 @@ class Config:
     fit: str = "crop"
     fast_jpegs: bool = True
     skip_broken: bool = False
+    cache: str | None = None
+    held_out: str | None = None
+    flip: bool = False
     channels: int | None = None
     classes: bool = False
     range: tuple[float, float] | None = None

@@ -171,7 +171,7 @@ def test_training_lowers_the_loss():
     # Two patterns, almost: much easier to denoise than a Gaussian of their standard deviation.
     pattern = np.where(np.arange(16) % 3 == 0, 0.9, -0.9).reshape(1, 4, 4)
     x = np.stack([pattern, -pattern] * 20).astype(np.float32) + 0.02 * DATA.x
-    train(config, replace(DATA, x=x), progress=progress)
+    train(config, type(DATA)(x, DATA.labels, DATA.classes, DATA.held_out, DATA.name, DATA.images), progress=progress)
     losses = [row["loss"] for row in progress.rows]
     assert np.mean(losses[-30:]) < 0.7 * np.mean(losses[:5])
 
