@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from cmcore._options import check_count, check_kind, numbers
+from cmcore.options import option
 
 Weights = Mapping[str, np.ndarray]
 """A network's weights as host arrays by name."""
@@ -168,10 +169,10 @@ class Average:
     whose width can still be changed when the run is over.
     """
 
-    ema: float = 0.999
-    ema_halflife: float = 0.0
-    ema_power: float = 0.0
-    ema_std: float = 0.0
+    ema: float = option(0.999, "the decay of the moving average, in [0, 1)")
+    ema_halflife: float = option(0.0, "its half-life in steps, instead")
+    ema_power: float = option(0.0, "its power of the step, instead")
+    ema_std: float = option(0.0, "its relative width, instead, which can be changed afterwards")
 
     def __post_init__(self) -> None:
         for setting in fields(self):

@@ -6,15 +6,9 @@ import math
 from dataclasses import dataclass, fields
 
 from cmcore._options import check_kind
+from cmcore.options import AT_LEAST_ZERO, POSITIVE, option, options_of
 
 ALGORITHMS = ("radam", "adam", "adamw")
-
-_POSITIVE = {"lr": "The learning rate", "eps": "The optimiser's eps"}
-_NOT_NEGATIVE = {
-    "weight_decay": "The weight decay",
-    "warmup": "The number of warm-up steps",
-    "clip": "The bound of the gradient norm",
-}
 
 
 @dataclass(frozen=True)
@@ -25,26 +19,24 @@ class Optimizer:
     over the rest of the run. ``clip`` bounds the global gradient norm (0: no clipping).
     """
 
-    algorithm: str = "radam"
-    lr: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-    weight_decay: float = 0.0
-    warmup: int = 0
-    decay: bool = False
-    clip: float = 0.0
+    algorithm: str = option("radam", "the optimiser", ALGORITHMS)
+    lr: float = option(1e-3, "the learning rate", POSITIVE)
+    betas: tuple[float, float] = option((0.9, 0.999), "the moments' decays, each in [0, 1)")
+    eps: float = option(1e-8, "the optimiser's eps", POSITIVE)
+    weight_decay: float = option(0.0, "the weight decay", AT_LEAST_ZERO)
+    warmup: int = option(0, "the number of warm-up steps", AT_LEAST_ZERO)
+    decay: bool = option(False, "whether the learning rate falls to 0 along a half cosine")
+    clip: float = option(0.0, "the bound of the gradient norm", AT_LEAST_ZERO)
 
     def __post_init__(self) -> None:
         for setting in fields(self):
             check_kind(f"The optimiser's {setting.name}", getattr(self, setting.name), type(setting.default))
         if self.algorithm not in ALGORITHMS:
             raise ValueError(f"Unknown optimiser {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}.")
-        for name, what in _POSITIVE.items():
-            if not _number(self, name) > 0:
-                raise ValueError(f"{what} must be positive, got {getattr(self, name)}.")
-        for name, what in _NOT_NEGATIVE.items():
-            if not _number(self, name) >= 0:
-                raise ValueError(f"{what} must be at least 0, got {getattr(self, name)}.")
+        for name, declared in options_of(self).items():
+            if declared.limit and not declared.limit.holds(_number(self, name)):
+                what = declared.help[0].upper() + declared.help[1:]
+                raise ValueError(f"{what} must be {declared.limit.words}, got {getattr(self, name)}.")
         if not (isinstance(self.betas, (tuple, list)) and len(self.betas) == 2 and all(0 <= b < 1 for b in self.betas)):
             raise ValueError(f"The betas must be two numbers in [0, 1), such as (0.9, 0.999), got {self.betas!r}.")
         if self.weight_decay and self.algorithm != "adamw":

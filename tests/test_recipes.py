@@ -627,7 +627,8 @@ def declared(recipe_class, option):
             continue
         for line in ast.parse(textwrap.dedent(inspect.getsource(cls))).body[0].body:
             if isinstance(line, ast.AnnAssign) and line.value is not None and line.target.id == option:
-                return eval(ast.unparse(line.value), vars(sys.modules[cls.__module__]))
+                value = eval(ast.unparse(line.value), vars(sys.modules[cls.__module__]))
+                return getattr(value, "default", value)
     raise LookupError(option)
 
 

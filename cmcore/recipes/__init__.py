@@ -7,7 +7,8 @@ and what is minimised (`per_sample`). Its fields are its options, with the paper
     recipe = cmcore.recipes.get("ect")
     recipe.loss(nets, x0, z, tau, scalars, cond)        # (B,), what a backend's trainer minimises the mean of
 
-A method from elsewhere is a class like these, derived from `Recipe` or `StraightFlowMap` (examples/new_method.py). An entry
+An option says its default, its bounds or choices and one line of help where it is declared (`cmcore.options.option`); `options_of`
+lists them, as ``cmcore recipes NAME`` shows them. A method from elsewhere is a class like these, derived from `Recipe` or `StraightFlowMap` (examples/new_method.py). An entry
 point in the group ``cmcore.recipes`` makes it known by its name, to the command line as well.
 """
 
@@ -21,6 +22,7 @@ from typing import Any
 from cmcore._entry_points import loaded
 from cmcore.ema import Average
 from cmcore.optimization import Optimizer
+from cmcore.options import Limit, option, options_of
 from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
 from cmcore.recipes.bibliography import BIBTEX
 from cmcore.recipes.recipe import DISTANCES, PATHS, STEPS, WEIGHTINGS, Batch, Nets, Recipe
@@ -34,6 +36,7 @@ __all__ = [
     "WEIGHTINGS",
     "Batch",
     "Distils",
+    "Limit",
     "Nets",
     "Recipe",
     "StraightFlowMap",
@@ -41,6 +44,8 @@ __all__ = [
     "cite",
     "get",
     "names",
+    "option",
+    "options_of",
     "velocity_on",
 ]
 

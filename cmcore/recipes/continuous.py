@@ -13,6 +13,7 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, option
 from cmcore.parametrization import TrigFlow
 from cmcore.paths import VE, rebased
 from cmcore.paths import TrigFlow as TrigFlowPath
@@ -30,8 +31,8 @@ class _Continuous(Recipe):
     it is the true ``|df/dt|^2 (dt/du)^2``, whose gradient goes through the derivative; u is the Karras grid's index.
     """
 
-    stop_gradient: bool = True
-    difference: float = 0.0
+    stop_gradient: bool = option(True, "no gradient through the tangent")
+    difference: float = option(0.0, "step of a central difference instead of a JVP; 0: the JVP", NOT_NEGATIVE)
     optimizer: Optimizer = Optimizer("radam", lr=5e-6)
 
     citation = "song2023"
@@ -102,12 +103,14 @@ class StabilizedTraining(Recipe):
     """
 
     learned_weight: bool = True
-    mean: float = -1.0
-    std: float = 1.4
-    normalize: float = 0.1
-    tangent_warmup: int = 10_000
-    difference: float = 0.0
-    network: Literal["trigflow", "edm"] = "trigflow"
+    mean: float = option(-1.0, "mean of ln of the noise's standard deviation", FINITE)
+    std: float = option(1.4, "its standard deviation", DEVIATION)
+    normalize: float = option(0.1, "c of the tangent's normalisation g / (|g| + c); inf: none", POSITIVE)
+    tangent_warmup: int = option(10_000, "steps over which the tangent's unstable part comes in", NOT_NEGATIVE)
+    difference: float = option(0.0, "step of a central difference instead of a JVP; 0: the JVP", NOT_NEGATIVE)
+    network: Literal["trigflow", "edm"] = option(
+        "trigflow", "the network's scalings: TrigFlow's, or EDM's for weights of edm", ("trigflow", "edm")
+    )
     optimizer: Optimizer = Optimizer("radam", lr=1e-4, betas=(0.9, 0.99))
     average: Average = Average(0.9993)
 

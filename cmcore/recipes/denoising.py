@@ -9,6 +9,7 @@ from cmcore import grids, losses, sampling
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import DEVIATION, FINITE, SHARE, option
 from cmcore.recipes import given
 from cmcore.recipes.guidance import drop_labels
 from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
@@ -24,9 +25,9 @@ class Denoiser(Recipe):
     """
 
     weighting: str = "karras"
-    mean: float = -1.2
-    std: float = 1.2
-    label_dropout: float = 0.0
+    mean: float = option(-1.2, "mean of ln t", FINITE)
+    std: float = option(1.2, "standard deviation of ln t", DEVIATION)
+    label_dropout: float = option(0.0, "share of samples whose class is hidden, for guidance", SHARE)
     optimizer: Optimizer = Optimizer("adam")
 
     name = "edm"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import AT_LEAST_ONE, BELOW_ONE, Limit, option
 from cmcore.recipes import given
 from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, down_to
@@ -23,9 +25,11 @@ from cmcore.sampling import Noise
 class ConsistencyDistillation(Distils, Discrete):
     """Consistency distillation (CD): each step of the teacher's ODE must not change the answer."""
 
-    n: int = 18
-    solver: str = "heun"
-    mu: float = 0.0
+    n: int = option(
+        18, "points of the Karras grid", Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
+    )
+    solver: str = option("heun", "the step along the teacher's ODE", STEPS)
+    mu: float = option(0.0, "decay of the target network; 0: the network itself", BELOW_ONE)
     optimizer: Optimizer = Optimizer("radam", lr=4e-4)
     average: Average = Average(0.9999)
 
@@ -61,7 +65,7 @@ class ProgressiveDistillation(Recipe):
     """
 
     weighting: str = "truncated_snr"
-    start: int = 64
+    start: int = option(64, "steps of the first teacher's sampler, a power of 2")
     optimizer: Optimizer = Optimizer("adam", lr=5e-5, clip=1.0)
 
     name = "pd"
@@ -124,7 +128,7 @@ class MidTraining(Distils):
     `ect` (``--init``), better than a score model's weights.
     """
 
-    steps: int = 8
+    steps: int = option(8, "Heun steps of a trajectory", AT_LEAST_ONE)
     optimizer: Optimizer = Optimizer("radam", lr=1e-4)
 
     name = "cmt"

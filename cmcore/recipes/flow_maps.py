@@ -12,6 +12,7 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, SHARE, option
 from cmcore.recipes import given
 from cmcore.recipes.guidance import drop_labels, no_class
 from cmcore.recipes.recipe import Batch, Nets
@@ -28,14 +29,14 @@ class MeanFlow(StraightFlowMap):
     ``guidance`` and ``guidance_mix`` are the paper's omega and kappa.
     """
 
-    mean: float = -2.0
-    std: float = 2.0
-    different: float = 0.75
-    power: float = 0.75
-    c: float = 1e-3
-    guidance: float = 1.0
-    guidance_mix: float = 0.0
-    label_dropout: float = 0.1
+    mean: float = option(-2.0, "mean of the times' logit", FINITE)
+    std: float = option(2.0, "standard deviation of the times' logit", DEVIATION)
+    different: float = option(0.75, "share of samples with r below t", SHARE)
+    power: float = option(0.75, "p of the adaptive weight 1 / (|error|^2 + c)^p", NOT_NEGATIVE)
+    c: float = option(1e-3, "c of the adaptive weight", POSITIVE)
+    guidance: float = option(1.0, "omega of the guided velocity; 1 is none", NOT_NEGATIVE)
+    guidance_mix: float = option(0.0, "kappa of the guided velocity", FINITE)
+    label_dropout: float = option(0.1, "share of samples whose class is hidden", SHARE)
     optimizer: Optimizer = Optimizer("adam", lr=6e-4, betas=(0.9, 0.999))
     average: Average = Average(0.9999)
 
@@ -116,12 +117,12 @@ class AlignYourFlow(Distils, StraightFlowMap):
     Times are logit-normal.
     """
 
-    mean: float = 0.0
-    std: float = 1.0
-    normalize: float = 0.1
-    tangent_warmup: int = 10_000
-    warmup_max: float = 0.99
-    difference: float = 0.0
+    mean: float = option(0.0, "mean of the times' logit", FINITE)
+    std: float = option(1.0, "standard deviation of the times' logit", DEVIATION)
+    normalize: float = option(0.1, "c of the tangent's normalisation g / (|g| + c); inf: none", POSITIVE)
+    tangent_warmup: int = option(10_000, "steps over which the tangent's unstable part comes in", NOT_NEGATIVE)
+    warmup_max: float = option(0.99, "the share of it that it reaches", SHARE)
+    difference: float = option(0.0, "step of a central difference instead of a JVP; 0: the JVP", NOT_NEGATIVE)
     optimizer: Optimizer = Optimizer("radam", lr=1e-4)
     average: Average = Average(0.9999)
 

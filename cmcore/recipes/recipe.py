@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -14,9 +15,10 @@ from cmcore.backend import Array, Network, namespace
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import Limit, check_options, option
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
 from cmcore.paths import VE, VP, Cosine, Linear, Path
-from cmcore.recipes import given, limits
+from cmcore.recipes import given
 from cmcore.sampling import Noise
 from cmcore.training import TrainSpec
 
@@ -39,18 +41,6 @@ WEIGHTINGS: dict[str, weightings.Weighting] = {
 }
 STEPS: dict[str, solvers.Step] = {"euler": solvers.euler, "heun": solvers.heun}
 PATHS: dict[str, Path] = {"ve": VE(), "vp": VP(), "cosine": Cosine(), "linear": Linear()}
-CHOICES: dict[str, Collection[str]] = {
-    "distance": DISTANCES,
-    "weighting": WEIGHTINGS,
-    "solver": STEPS,
-    "schedule": ("fixed", "progressive", "adaptive"),
-    "convention": ("paper", "code"),
-    "network": ("trigflow", "edm"),
-    "teacher_path": PATHS,
-    "teacher_predicts": ("edm", "noise", "velocity", "denoiser"),
-}
-"""What the options that are chosen by name may be."""
-
 
 WELL_BELOW = 10.0
 """How far the data's scale should be below t_max, and above t_min, as a factor."""
@@ -82,12 +72,16 @@ class Recipe(ABC):
     learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
     """
 
-    sigma_data: float = 0.5
-    t_min: float = grids.T_MIN
-    t_max: float = grids.T_MAX
-    distance: str = "squared_l2"
-    weighting: str = "uniform"
-    learned_weight: bool = False
+    sigma_data: float = option(
+        0.5,
+        "the data's standard deviation",
+        Limit(lambda v: 0 < v < math.inf, "positive and finite: it is the data's standard deviation"),
+    )
+    t_min: float = option(grids.T_MIN, "the time at which the function is the identity")
+    t_max: float = option(grids.T_MAX, "the time at which sampling starts")
+    distance: str = option("squared_l2", "the distance of an answer to its target", DISTANCES)
+    weighting: str = option("uniform", "how much each pair of times counts", WEIGHTINGS)
+    learned_weight: bool = option(False, "learn how much each time counts (Karras et al. 2024)")
     optimizer: Optimizer = Optimizer()
     average: Average = Average()
 
@@ -125,9 +119,8 @@ class Recipe(ABC):
     def __post_init__(self) -> None:
         if "__dataclass_fields__" not in vars(type(self)):
             raise TypeError(f"A recipe must be a dataclass: write @dataclass(frozen=True) above {type(self).__name__}.")
-        limits.check_choices(self, CHOICES)
-        limits.check_kinds(self)
-        limits.check_fixed(self)
+        check_options(self)
+        self._check_fixed()
         grids.check_range(self.t_min, self.t_max)
         if self.sigma_data > self.t_max / WELL_BELOW:
             warnings.warn(
@@ -141,6 +134,16 @@ class Recipe(ABC):
                 "Scale the data to a standard deviation of about 0.5 (or lower t_min).",
                 stacklevel=3,
             )
+
+    def _check_fixed(self) -> None:
+        """Raise `ValueError` if an option is changed that the recipe leaves no choice of."""
+        defaults = {option.name: option.default for option in fields(self)}
+        for name in self.fixed:
+            if getattr(self, name) != defaults[name]:
+                raise ValueError(
+                    f"The recipe {self.name!r} leaves no choice of {name}: it stays {defaults[name]}, "
+                    f"got {getattr(self, name)}."
+                )
 
     @property
     def needs_teacher(self) -> bool:

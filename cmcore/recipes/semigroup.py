@@ -13,6 +13,7 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity, average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import BELOW_ONE, POSITIVE, SHARE, Limit, option
 from cmcore.recipes import given
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, StraightFlowMap
@@ -28,8 +29,8 @@ class ProgressiveSelfDistillation(StraightFlowMap):
     uniformly (PSD-U), 0.5 is PSD-M.
     """
 
-    diagonal: float = 0.75
-    split: float = 0.5
+    diagonal: float = option(0.75, "share of samples that are flow matching, s = t", SHARE)
+    split: float = option(0.5, "where between t and s an interval is divided; 0: anywhere", BELOW_ONE)
     optimizer: Optimizer = Optimizer("radam", lr=1e-3)
     average: Average = Average(0.9999)
 
@@ -88,8 +89,12 @@ class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
     """
 
     diagonal: float = 0.875
-    levels: int = 7
-    bound: float = 4.0
+    levels: int = option(
+        7,
+        "number of times that the unit interval is halved",
+        Limit(lambda v: 1 <= v <= 24, "from 1 to 24: float32 knows no shorter ways"),
+    )
+    bound: float = option(4.0, "bound of the target's values", POSITIVE)
     optimizer: Optimizer = Optimizer("adamw", lr=1e-4, weight_decay=0.1)
     average: Average = Average(0.999)
 

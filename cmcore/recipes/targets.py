@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from cmcore.options import BELOW_ONE, option
 from cmcore.recipes.recipe import Recipe
 
 
@@ -11,7 +12,7 @@ from cmcore.recipes.recipe import Recipe
 class AveragedTarget(Recipe):
     """The target is an average of the network with constant decay ``mu``."""
 
-    mu: float = 0.999
+    mu: float = option(0.999, "decay of the target network", BELOW_ONE)
 
     @property
     def keep_target(self) -> bool:

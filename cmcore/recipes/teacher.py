@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from cmcore.backend import Array, stop_gradient
+from cmcore.options import NOT_NEGATIVE, Limit, option
 from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction
 from cmcore.paths import VE, Denoiser, Path, rebased
 from cmcore.recipes.guidance import guided
@@ -25,10 +27,14 @@ class Distils(Recipe):
     ``teacher_path``, with x and t the path's (`cmcore.parametrization.Prediction`). The student keeps its own path.
     """
 
-    guidance: float = 1.0
-    teacher_predicts: Literal["edm", "noise", "velocity", "denoiser"] = "edm"
-    teacher_path: str = "ve"
-    teacher_time_scale: float = 1.0
+    guidance: float = option(1.0, "strength of classifier-free guidance; 1 is none", NOT_NEGATIVE)
+    teacher_predicts: Literal["edm", "noise", "velocity", "denoiser"] = option(
+        "edm", "what the teacher's network gives", ("edm", "noise", "velocity", "denoiser")
+    )
+    teacher_path: str = option("ve", "the path that the teacher was trained on", PATHS)
+    teacher_time_scale: float = option(
+        1.0, "the teacher is told this times its path's t", Limit(lambda v: 0 < v < math.inf, "positive and finite")
+    )
 
     teachers: ClassVar[tuple[str, ...]] = ("edm",)
 

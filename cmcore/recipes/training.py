@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
@@ -13,6 +14,7 @@ from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
+from cmcore.options import AT_LEAST_ONE, BELOW_ONE, DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, SHARE, Limit, option
 from cmcore.paths import Denoiser
 from cmcore.posterior import posterior_mean
 from cmcore.recipes import given
@@ -20,16 +22,20 @@ from cmcore.recipes.discrete import Discrete
 from cmcore.recipes.recipe import Batch, Nets, down_to
 from cmcore.sampling import Noise
 
+FINEST = Limit(lambda v: v <= 10**6, "at most 1,000,000 steps of the grid")
+
 
 @dataclass(frozen=True)
 class ConsistencyTraining(Discrete):
     """Consistency training (CT): from data alone, on a grid that grows finer."""
 
-    s0: int = 2
-    s1: int = 150
-    mu0: float = 0.9
-    schedule: str = "adaptive"
-    convention: Literal["paper", "code"] = "paper"
+    s0: int = option(2, "points of the first grid")
+    s1: int = option(150, "points of the last grid", FINEST)
+    mu0: float = option(0.9, "decay of the target network on the first grid; 0: the network itself")
+    schedule: str = option("adaptive", "how N and mu change in the run", ("fixed", "progressive", "adaptive"))
+    convention: Literal["paper", "code"] = option(
+        "paper", "whether N counts points or steps: as in the paper or in its code", ("paper", "code")
+    )
     optimizer: Optimizer = Optimizer("radam", lr=4e-4)
     average: Average = Average(0.9999)
 
@@ -69,10 +75,10 @@ class ImprovedConsistencyTraining(Discrete):
 
     distance: str = "pseudo_huber"
     weighting: str = "inverse_gap"
-    s0: int = 10
-    s1: int = 1280
-    mean: float = -1.1
-    std: float = 2.0
+    s0: int = option(10, "steps of the first grid")
+    s1: int = option(1280, "steps of the last grid", FINEST)
+    mean: float = option(-1.1, "mean of ln t", FINITE)
+    std: float = option(2.0, "standard deviation of ln t", DEVIATION)
     optimizer: Optimizer = Optimizer("radam", lr=1e-4)
     average: Average = Average(0.99993)
 
@@ -105,13 +111,15 @@ class EasyConsistencyTuning(Discrete):
 
     distance: str = "norm"
     weighting: str = "inverse_gap"
-    mean: float = -1.1
-    std: float = 2.0
-    q: float = 2.0
-    k: float = 8.0
-    b: float = 1.0
-    stages: int = 8
-    min_gap: float = 0.0
+    mean: float = option(-1.1, "mean of ln t", FINITE)
+    std: float = option(2.0, "standard deviation of ln t", DEVIATION)
+    q: float = option(
+        2.0, "factor by which r / t nears 1 in each stage", Limit(lambda v: 1 < v < math.inf, "above 1, and finite")
+    )
+    k: float = option(8.0, "how much earlier small times near; 0: the constant map", NOT_NEGATIVE)
+    b: float = option(1.0, "slope of the sigmoid in t", POSITIVE)
+    stages: int = option(8, "number of stages in the run", AT_LEAST_ONE)
+    min_gap: float = option(0.0, "least (t - r) / t", BELOW_ONE)
     optimizer: Optimizer = Optimizer("radam", lr=1e-4)
     average: Average = Average(0.9999)
 
@@ -157,10 +165,10 @@ class TruncatedConsistencyModel(EasyConsistencyTuning):
     at the transition itself, with the weight ``boundary_weight``, and ties the two together.
     """
 
-    transition: float = 1.0
-    boundary: float = 0.25
-    boundary_weight: float = 0.1
-    stage: int = 9
+    transition: float = option(1.0, "the time from which on is learned", POSITIVE)
+    boundary: float = option(0.25, "share of samples at the transition", SHARE)
+    boundary_weight: float = option(0.1, "their weight", NOT_NEGATIVE)
+    stage: int = option(9, "the stage of ect's map from t to r, throughout", NOT_NEGATIVE)
     optimizer: Optimizer = Optimizer("radam", lr=5e-5)
     average: Average = Average(0.9999)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,6 +12,7 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.flow_maps import TowardDenoiser
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
+from cmcore.options import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Limit, option
 from cmcore.paths import VE
 from cmcore.recipes import given
 from cmcore.recipes.recipe import Batch, Nets, down_to
@@ -29,10 +31,12 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils):
     consistency sampling.
     """
 
-    n: int = 18
-    reach: int = 17
-    denoising_weight: float = 0.01
-    gamma: float = 0.0
+    n: int = option(
+        18, "points of the Karras grid", Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
+    )
+    reach: int = option(17, "most steps of the grid from t to u", AT_LEAST_ONE)
+    denoising_weight: float = option(0.01, "weight of the denoising loss", NOT_NEGATIVE)
+    gamma: float = option(0.0, "noise of the sampler: 0 is the ODE, 1 all anew", SHARE)
     optimizer: Optimizer = Optimizer("radam", lr=4e-4)
 
     name = "ctm"

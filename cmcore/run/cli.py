@@ -101,6 +101,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_import(sub)
     _add_export(sub)
     _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
+    methods = _add(sub, "recipes", commands.list_recipes, "list the methods, or the needs and options of one")
+    methods.add_argument("name", metavar="NAME", nargs="?", help="a recipe, whose options are shown")
+    methods.add_argument("--markdown", action="store_true", help="all of them with their options, as a page")
     listing = _add(sub, "networks", commands.networks, "list networks with their sizes, or the settings of one")
     listing.add_argument(
         "name", metavar="NAME", nargs="?", help="a kind of network or a preset, whose settings are shown"

@@ -23,7 +23,7 @@ from cmcore.interchange.decoder import Decoder
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, catalogue, network_settings
+from cmcore.run import averaging, catalogue, methods, network_settings
 from cmcore.run import data as datasets
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
@@ -260,6 +260,14 @@ def backends(args: Namespace) -> None:
 def networks(args: Namespace) -> None:
     """Print the table of networks, or of the settings of one."""
     _print(catalogue.one(args.name) if args.name else catalogue.every())
+
+
+def list_recipes(args: Namespace) -> None:
+    """Print the table of methods, or the options of one."""
+    if args.markdown:
+        _print([methods.to_markdown().rstrip()])
+    else:
+        _print(methods.one(args.name) if args.name else methods.every())
 
 
 def demo(args: Namespace) -> None:

@@ -1,0 +1,78 @@
+"""How a method's options are declared: default, one line of help, and bounds or choices, in one place.
+
+    @dataclass(frozen=True)
+    class MyMethod(Recipe):
+        share: float = option(0.5, "share of samples that are flow matching", SHARE)
+
+A class derived from it may give another default, ``share: float = 0.25``; help and bounds stay.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, fields
+from typing import Any, NamedTuple
+
+from cmcore._options import check_kind
+
+
+class Limit(NamedTuple):
+    """The condition that a number must meet, and the words for it."""
+
+    holds: Callable[[float], bool]
+    words: str
+
+
+POSITIVE = Limit(lambda v: v > 0, "positive")
+AT_LEAST_ZERO = Limit(lambda v: v >= 0, "at least 0")
+NOT_NEGATIVE = Limit(lambda v: 0 <= v < math.inf, "0 or more, and finite")
+FINITE = Limit(math.isfinite, "finite")
+DEVIATION = Limit(lambda v: 0 < v < math.inf, "positive and finite")
+SHARE = Limit(lambda v: 0 <= v <= 1, "from 0 to 1")
+BELOW_ONE = Limit(lambda v: 0 <= v < 1, "0 or more, and below 1")
+AT_LEAST_ONE = Limit(lambda v: 1 <= v < math.inf, "1 or more, and finite")
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option by name: its default, its help, and a `Limit` of numbers or the names that may be chosen."""
+
+    name: str
+    default: Any
+    help: str = ""
+    limit: Limit | None = None
+    choices: tuple[str, ...] = ()
+
+
+def option(default: Any, help: str, allowed: Limit | Collection[str] | None = None) -> Any:
+    """Declare an option of a frozen dataclass; ``allowed`` is a `Limit` for a number, or the names that a text may be."""
+    if allowed is None or isinstance(allowed, Limit):
+        return field(default=default, metadata={"help": help, "limit": allowed})
+    return field(default=default, metadata={"help": help, "choices": tuple(allowed)})
+
+
+def options_of(declared: Any) -> dict[str, Option]:
+    """Return the options of a class or an object, a dataclass, by name; an option declared without help has none."""
+    cls = declared if isinstance(declared, type) else type(declared)
+    return {f.name: Option(f.name, f.default, **_said(cls, f.name)) for f in fields(cls)}
+
+
+def check_options(chosen: Any) -> None:
+    """Raise `TypeError` or `ValueError` unless each option is of its default's kind, one of its choices, within its limit."""
+    for declared in options_of(chosen).values():
+        value = getattr(chosen, declared.name)
+        if declared.choices and value not in declared.choices:
+            raise ValueError(f"Unknown {declared.name} {value!r}; choose one of {', '.join(declared.choices)}.")
+        check_kind(declared.name, value, type(declared.default))
+        if declared.limit and not declared.limit.holds(float(value)):
+            raise ValueError(f"{declared.name} must be {declared.limit.words}, got {value}.")
+
+
+def _said(cls: type, name: str) -> dict[str, Any]:
+    """What is said of an option where it was last declared with help: a new default alone takes nothing back."""
+    for base in cls.__mro__:
+        known = vars(base).get("__dataclass_fields__", {}).get(name)
+        if known is not None and known.metadata:
+            return dict(known.metadata)
+    return {}
