@@ -196,6 +196,12 @@ def _add_train(sub: Any) -> None:
         help="keep a share, such as 0.1, or a folder of pictures from training; cmcore eval compares with them",
     )
     parser.add_argument("--flip", action="store_true", help="turn half of the pictures left to right, at random")
+    parser.add_argument(
+        "--augment",
+        type=float,
+        metavar="P",
+        help="do each of EDM's augmentations with this probability and tell the network, a unet (0; 0.12 for few pictures)",
+    )
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)

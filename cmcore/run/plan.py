@@ -15,6 +15,7 @@ from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
+from cmcore.run.augment import TOLD
 from cmcore.run.config import Config, differing
 from cmcore.run.network_settings import of_name, read
 from cmcore.run.standardize import deviation, faint, measured
@@ -73,8 +74,15 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     options.setdefault("sigma_data", _sigma_data(data, facts, origin))
     recipe = recipes.get(config.recipe, **options)
     inherited = _inherited(origin, recipe)
-    architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
+    architecture = _architecture(config, facts, inherited)
+    if config.augment:
+        architecture = _told_of_augmentation(architecture, data)
+    architecture = architecture.with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
+    if config.augment and teacher and getattr(teacher.architecture, "augment", 0) != TOLD:
+        raise Error(
+            "A student's pictures can be augmented only if its teacher's were, whose network is told of it too; leave out --augment."
+        )
     if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
         raise Error(
             f"The recipe {recipe.name!r} goes on from its teacher's weights, so it takes no --init, and its network must be "
@@ -93,6 +101,20 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
             + differing(networks.to_config(init.architecture), networks.to_config(architecture))
         )
     return Plan(recipe, architecture, facts)
+
+
+def _told_of_augmentation(architecture: Architecture, data: Dataset) -> Architecture:
+    """The network with an input for what was done to pictures; `Error` if it can have none, or these are no pictures."""
+    if not data.images or min(data.shape[1:]) < 2:
+        raise Error(
+            f"--augment is for pictures of at least 2 pixels to a side; these data have the shape {data.shape}."
+        )
+    if not isinstance(architecture, networks.UNet) or architecture.augment not in (0, TOLD):
+        raise Error(
+            f"The network must be told of --augment by {TOLD} numbers, or its samples would look augmented, and this one has no such "
+            f"input; take one of the kind unet, such as --network unet-tiny."
+        )
+    return replace(architecture, augment=TOLD)
 
 
 def _standardization(config: Config, data: Dataset, origin: Model | None) -> dict[str, Any]:

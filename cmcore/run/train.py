@@ -27,7 +27,7 @@ from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
-from cmcore.run.augment import flipped
+from cmcore.run.augment import augmented, flipped
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
@@ -346,12 +346,15 @@ class _Run:
         x, labels = self._data.batch(config.seed, index, config.batch)
         if config.flip:
             x = flipped(x, config.seed, index)
+        cond = {}
+        if config.augment:
+            x, told = augmented(x, config.seed, index, config.augment)
+            cond["augment"] = place(told)
         x = self._plan.data.standardized(x)
-        cond = None
         if labels is not None and self._plan.architecture.classes:
-            cond = {"label": place(labels.astype(np.int32))}
+            cond["label"] = place(labels.astype(np.int32))
         scalars = self._plan.recipe.scalars(index, config.steps)
-        self._pending.append(self._trainer.step(index, place(x), scalars, cond))
+        self._pending.append(self._trainer.step(index, place(x), scalars, cond or None))
 
     def _collect(self, done: int) -> None:
         """Wait for the losses of the steps so far."""
