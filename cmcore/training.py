@@ -10,6 +10,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any, Final, final
 
 import numpy as np
@@ -76,7 +77,9 @@ class TrainSpec:
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam"), got {self.optimizer!r}.')
         check_kind("draws", self.draws, int)
-        check_kind("seed", self.seed, int)
+        check_count("seed", self.seed, 0)
+        check_kind("compiled", self.compiled, bool)
+        check_kind("dropout", self.dropout, bool)
         check_kind("accumulate", self.accumulate, int)
         if self.tau not in _DRAWS:
             raise ValueError(f"Unknown distribution of tau {self.tau!r}; choose one of {', '.join(_DRAWS)}.")
@@ -144,6 +147,10 @@ class Trainer:
             raise TypeError(
                 f"A trainer is given a cmcore.TrainSpec, such as TrainSpec(loss), got {type(spec).__name__}."
             )
+        if not hasattr(backend, "train_step"):
+            raise TypeError(f'A trainer is given a backend, such as cmcore.load("torch"), got {backend!r}.')
+        if frozen is not None and not isinstance(frozen, Mapping):
+            raise TypeError(f'frozen must be a mapping such as {{"teacher": net}}, got {type(frozen).__name__}.')
         if taken := sorted({"online", "target"} & (frozen or {}).keys()):
             raise ValueError(f"A frozen network cannot be named {taken[0]!r}: the trainer's own network is.")
         self._backend, self._spec = backend, spec
@@ -166,10 +173,17 @@ class Trainer:
             raise TypeError(
                 f"The scalars must be a mapping, such as recipe.scalars(step, total), got {type(scalars).__name__}."
             )
+        for name, value in scalars.items():
+            if not isinstance(value, Real) and getattr(value, "shape", None) != ():
+                raise TypeError(f"The scalar {name!r} must be a number, got {value!r}.")
         if missing := [name for name in self._needed if name not in scalars]:
             raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
         if not _is_floating(x0):
             raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
+        if not isinstance(x0, np.ndarray) and not self._backend.owns(x0):
+            raise TypeError(
+                f"The train step expects x0 as an array of {self._backend.name} or of NumPy, got {type(x0).__module__}.{type(x0).__name__}."
+            )
         if not x0.shape or 0 in x0.shape:
             raise ValueError(
                 f"The train step expects a batch x0 of at least one sample, (B, ...), got shape {tuple(x0.shape)}."
@@ -210,6 +224,10 @@ class Trainer:
         A state of other names, shapes or types, as another network or another kind of optimiser has them, is a `ValueError`,
         and nothing is changed.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(
+                f"A state is a mapping of names to arrays, as Trainer.state gives it, got {type(state).__name__}."
+            )
         groups = self._step.expected(state.keys())
         expected = _flat(groups)
         if odd := sorted(expected.keys() ^ state.keys()):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from conftest import TRAINABLE
 
 import cmcore as cm
 
@@ -89,7 +90,6 @@ def step(backend, net, x0=X0, recipe="ect", cond=None, index=0, scalars=None, **
 
 
 def test_a_network_of_ones_own_is_trained(trainable):
-    assert np.isfinite(trainable.to_numpy(step(trainable, own(trainable))))
     label = {"label": np.zeros(4, np.int32)}
     assert np.isfinite(trainable.to_numpy(step(trainable, own(trainable, "x, c_noise, label"), cond=label)))
 
@@ -178,3 +178,32 @@ def test_a_trainers_labels_are_the_networks_classes(trainable):
     ):
         with pytest.raises((TypeError, ValueError), match=told):
             step(trainable, net, cond={"label": label})
+
+
+def test_what_is_no_trainers_part_is_told(trainable):
+    net, recipe = own(trainable), cm.recipes.get("ect")
+    spec = recipe.train_spec(compiled=False)
+    for call, told in (
+        (lambda: cm.Trainer(trainable.name, net, spec), r'given a backend, such as cmcore\.load\("torch"\), got'),
+        (lambda: cm.Trainer(trainable, net, spec, [net]), r"frozen must be a mapping such as .*, got list"),
+        (lambda: cm.Trainer(trainable, net, spec).restore(None), r"A state is a mapping .*, got NoneType"),
+        (lambda: step(trainable, net, scalars={**recipe.scalars(0, 10), "lr": "a"}), r"'lr' must be a number, got 'a'"),
+        (lambda: step(trainable, net, scalars={**recipe.scalars(0, 10), "stage": None}), r"'stage' must be a number"),
+        (lambda: step(trainable, net, scalars={**recipe.scalars(0, 10), "lr": np.zeros(2)}), r"'lr' must be a number"),
+        (lambda: recipe.train_spec(compiled="no"), r"compiled must be True or False, got 'no'"),
+        (lambda: recipe.train_spec(dropout=1), r"dropout must be True or False, got 1"),
+        (lambda: recipe.train_spec(seed=-1), r"seed must be a whole number, 0 or more, got -1"),
+        (lambda: recipe.scalars("a", 10), r"The step must be a whole number, got 'a'"),
+        (lambda: recipe.scalars(0, 10.5), r"number of training steps must be a whole number, got 10\.5"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=told + r".*\.$"):
+            call()
+    scalars = {name: np.float32(value) for name, value in recipe.scalars(0, 10).items()}
+    assert np.isfinite(trainable.to_numpy(step(trainable, net, scalars=scalars)))
+
+
+@pytest.mark.skipif(len(TRAINABLE) < 2, reason="needs two frameworks")
+def test_another_frameworks_batch_is_told(trainable):
+    other = cm.load(next(name for name in TRAINABLE if name != trainable.name))
+    with pytest.raises(TypeError, match=rf"x0 as an array of {trainable.name} or of NumPy, got {other.name}"):
+        step(trainable, own(trainable), other.asarray(X0))

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Literal, NamedTuple
 
 from cmcore import distances, grids, sampling, solvers, weightings
 from cmcore._arrays import check_real, check_same, check_state
+from cmcore._options import check_kind
 from cmcore.backend import Array, Network, namespace
 from cmcore.ema import Average
 from cmcore.grids import TimePair
@@ -190,6 +191,8 @@ class Recipe(ABC):
 
     def scalars(self, step: int, total: int) -> dict[str, float]:
         """Return all that a train step must be told at a step: the curriculum's values, the optimiser's and the average's."""
+        check_kind("The step", step, int)
+        check_kind("The total number of training steps", total, int)
         return self.curriculum(step, total) | self.optimizer.scalars(step, total) | self.average.scalars(step)
 
     @abstractmethod

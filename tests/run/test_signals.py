@@ -226,26 +226,40 @@ def test_compiling_is_chosen_where_it_pays():
 
 
 STALLED = """
-import os, sys
+import hashlib, os, sys
 from cmcore.__main__ import main
-from cmcore.run.data import decoding
+from cmcore.run.data import decoding, samples
 
 decode, (silent, _) = decoding._decoded, os.pipe()
 
+def wait():
+    print("stalled", flush=True)
+    os.read(silent, 1)  # as a disk that does not answer
+
 def stalled(pictures, index, fitting):
     if index == 1:
-        print("stalled", flush=True)
-        os.read(silent, 1)  # as a disk that does not answer
+        wait()
     return decode(pictures, index, fitting)
 
-decoding._decoded = stalled
+class Digest:
+    def __init__(self, _):
+        pass
+
+    def update(self, _):
+        wait()
+
+if sys.argv.pop(1) == "decoding":
+    decoding._decoded = stalled
+else:
+    samples.hashlib.sha256 = Digest
 sys.exit(main())
 """
 
 
 @needs_training
 @pytest.mark.timeout(120)
-def test_a_disk_that_does_not_answer_does_not_keep_ctrl_c(tmp_path):
+@pytest.mark.parametrize("where", ["decoding", "looking through"])
+def test_a_disk_that_does_not_answer_does_not_keep_ctrl_c(tmp_path, where):
     (tmp_path / "data").mkdir()
     for i in range(40):
         Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(
@@ -254,7 +268,7 @@ def test_a_disk_that_does_not_answer_does_not_keep_ctrl_c(tmp_path):
     command = ["train", "--data", str(tmp_path / "data"), "--cache", "none", "--out", str(tmp_path / "run")]
     command += ["--backend", TRAINABLE[0]]
     process = subprocess.Popen(
-        [sys.executable, "-c", STALLED, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, "-c", STALLED, where, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     assert process.stdout.readline() == "stalled\n", process.communicate()
     process.send_signal(signal.SIGINT)

@@ -6,8 +6,8 @@ import functools
 import hashlib
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
+from multiprocessing.pool import ThreadPool
 from typing import Any, final
 
 import numpy as np
@@ -102,16 +102,16 @@ class Samples:
         """Look through all samples; ``progress`` is told how many of how many."""
         digest, done = hashlib.sha256(b"" if self.table is None else self.table.tobytes()), 0
         found, limits = np.zeros(256, np.int64), []
-        # Beside what is counted meanwhile, which takes as long.
-        with ThreadPoolExecutor(1) as beside:
+        # Beside what is counted meanwhile, which takes as long; Ctrl-C does not wait for this thread, which may wait for a disk.
+        with ThreadPool(1) as beside:
             for piece in self.pieces():
                 dense = np.ascontiguousarray(piece)
-                digesting = beside.submit(digest.update, dense.data)
+                digesting = beside.apply_async(digest.update, (dense.data,))
                 if self.bytes:
                     found += _histogram(dense)
                 else:
                     limits += [dense.min(), dense.max()]
-                digesting.result()
+                digesting.get()
                 done += len(piece)
                 progress(done, len(self))
         said = digest.hexdigest()
