@@ -32,7 +32,7 @@ from cmcore.run.data.decoding import Pictures
 from cmcore.run.data.held_out import part_of, parted, share_of
 from cmcore.run.data.ranges import scaled
 from cmcore.run.data.reading import Reading
-from cmcore.run.data.samples import Samples, as_samples
+from cmcore.run.data.samples import Samples
 from cmcore.run.data.walk import endings
 
 NAMED: dict[str, Callable[[Size | None], Raw]] = {
@@ -61,28 +61,23 @@ def load(
     note: Callable[[str], None] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Dataset:
-    """Read a data set: "digits", "fashion-mnist", "emoji", a folder of images, an .npz, .npy or IDX file, a .zip or .tar of images,
-    a .csv of paths and labels, or .parquet files.
+    """Read a data set: a name such as "digits", or a folder or file, as `cmcore.run.data` lists them.
 
     ``size``, a side or (height, width), resizes images, ``fit`` says how: "crop" cuts what is too long, "pad" adds white, "squash"
-    changes the proportions. ``fast_jpegs`` decodes large ones at a fraction of their size, for all but the last bits. By default folders and emoji are made 32 x 32 and the other sources keep their size. ``channels`` is 1 (luma) or 3 (RGB); by default a folder
-    has 3 unless all its pixels are grey, and the other sources keep theirs. ``classes=True`` asks for labels, the names
-    of sub-folders or what the source holds; without it there are none. ``value_range`` (low, high) says which values are black
-    and white: by default 0 and 255 in uint8 and -1 and 1 in floats, where that is plausible. ``latents`` takes arrays
-    (N, C, H, W) for what they are rather than for pictures. ``skip_broken`` goes on without the files of a folder that cannot be read. ``cache`` is a folder
-    for decoded pictures, by default below the user's cache folder, or "none". ``held_out`` keeps samples from training, in place of those that the source itself may hold out: a share
-    of them, drawn by their order alone, or those of another source, of the same shape. ``note`` is called with sentences that a
-    user should read, the last of which says what was read, and ``progress`` with how many of how many files are.
+    changes the proportions. By default what is decoded is made 32 x 32, and arrays keep their size. ``fast_jpegs`` decodes large
+    ones at a fraction of their size, for all but the last bits. ``channels`` is 1 (luma) or 3 (RGB); by default what is decoded
+    has 3 unless all its pixels are grey, and arrays keep theirs. ``classes=True`` asks for labels, the names of sub-folders or
+    what the source holds; without it there are none. ``value_range`` (low, high) says which values are black and white: by default 0
+    and 255 in uint8 and -1 and 1 in floats, where that is plausible. ``latents`` takes arrays (N, C, H, W) for what they are
+    rather than for pictures. ``skip_broken`` goes on without files that cannot be read. ``cache`` is a folder for decoded
+    pictures, by default below the user's cache folder, or "none". ``held_out`` keeps samples from training, in place of those
+    that the source itself may hold out: a share of them, drawn by their order alone, or another source, whose samples are made
+    as large. ``note`` is called with sentences that a user should read, the last of which says what was read, and ``progress``
+    with how many of how many files are.
 
     What is missing, unreadable or cannot be trained on is a `cmcore.Error` or a `ValueError`. The source is only read.
     """
-    sides = (size, size) if isinstance(size, int) else size
-    if sides is not None and min(sides) < 1:
-        raise ValueError(f"The size of the images must be at least 1, got {size}.")
-    if fit not in FITS:
-        raise ValueError(f"Images are fitted by {', '.join(FITS)}, got {fit!r}.")
-    if channels not in (None, 1, 3):
-        raise ValueError(f"Images can have 1 channel (grey) or 3 (RGB), got channels={channels}.")
+    sides = _sides(size, channels, fit)
     say = note or (lambda _: None)
     count, place = progress or (lambda *_: None), cache_of(cache)
     without = None if held_out is None or share_of(held_out) is not None else Path(str(held_out))
@@ -90,21 +85,18 @@ def load(
     raw, name = _read(source, latents, how)
     for sentence in _idle(raw, source, how):
         say(sentence)
-    if raw.images:
-        x, kept_out = (
-            None
-            if part is None
-            else _fitted(replace(scaled(part, value_range, name, say), rows=rows), sides, channels, fit)
-            for part, rows in ((raw.x, raw.rows), (raw.held_out, None))
-        )
-    elif size is not None or channels is not None or value_range is not None:
+    if not raw.images and (size is not None or channels is not None or value_range is not None):
         raise ValueError(
             f"{source} does not hold images but samples of shape {raw.x.shape[1:]}; "
             "a size, channels or a range apply to images only."
         )
-    else:
-        x, kept_out = (None if part is None else as_samples(part) for part in (raw.x, raw.held_out))
-    assert x is not None
+
+    def taken(part: np.ndarray, rows: np.ndarray | None = None) -> Samples:
+        if not raw.images:
+            return Samples(part)
+        return _fitted(replace(scaled(part, value_range, name, say), rows=rows), sides, channels, fit)
+
+    x, kept_out = taken(raw.x, raw.rows), None if raw.held_out is None else taken(raw.held_out)
     if classes and raw.labels is None:
         raise Error(f"{source} has no labels to tell classes apart; train without --classes, or give data with labels.")
     numbers, names = labels.classes(raw.labels, raw.names, source) if classes and raw.labels is not None else (None, ())
@@ -133,6 +125,18 @@ def load(
     data = Dataset(known(x, place, raw.key, count), numbers, names, kept_out, name, raw.images)
     say(described(data))
     return data
+
+
+def _sides(size: int | Size | None, channels: int | None, fit: str) -> Size | None:
+    """The size as (height, width); `ValueError` for one, or channels or a way of fitting, that cannot be."""
+    sides = (size, size) if isinstance(size, int) else size
+    if sides is not None and min(sides) < 1:
+        raise ValueError(f"The size of the images must be at least 1, got {size}.")
+    if fit not in FITS:
+        raise ValueError(f"Images are fitted by {', '.join(FITS)}, got {fit!r}.")
+    if channels not in (None, 1, 3):
+        raise ValueError(f"Images can have 1 channel (grey) or 3 (RGB), got channels={channels}.")
+    return sides
 
 
 def described(data: Dataset, shown: int = 10) -> str:
@@ -166,8 +170,14 @@ def _idle(raw: Raw, source: str, how: Reading) -> list[str]:
 def _fitted(samples: Samples, size: Size | None, channels: int | None, fit: str) -> Samples:
     """Samples of the size and channels asked for: float32 where that takes arithmetic, else as they are stored."""
     stored = samples.stored
-    if (channels == 1 and stored.shape[1] == 3) or (size is not None and stored.shape[2:] != size):
+    if channels == 1 and stored.shape[1] == 3:
         return Samples(convert.images(samples.whole(), size, channels, fit))
+    if size is not None and stored.shape[2:] != size:
+        out, start = np.empty((len(samples), channels or stored.shape[1], *size), np.float32), 0
+        for piece in samples.floats():  # so that what is larger need not be in memory
+            out[start : start + len(piece)] = convert.images(piece, size, channels, fit)
+            start += len(piece)
+        return Samples(out)
     if channels == 3 and stored.shape[1] == 1:
         stored = np.broadcast_to(stored, (len(stored), 3, *stored.shape[2:]))
     return replace(samples, stored=stored)
