@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from cmcore._options import check_kind
 from cmcore.backend import Array, Backend, default
 from cmcore.data_facts import DataFacts
 from cmcore.networks import Architecture
@@ -128,6 +129,8 @@ class Sampler:
 
         What cannot be asked for is a `ValueError` at once. ``first`` begins with the batch that has the sample of that number.
         """
+        check_kind("The number of samples", n, int)
+        check_kind("The seed", seed, int)
         if n < 1:
             raise ValueError(f"The number of samples must be at least 1, got {n}.")
         if seed < 0:
@@ -142,6 +145,8 @@ class Sampler:
         recipe = self.model.recipe
         if steps is not None and times is not None:
             raise ValueError("Give the number of steps or the times, not both.")
+        if steps is not None:
+            check_kind("The number of steps", steps, int)
         if steps is not None and steps > MOST_STEPS:
             raise ValueError(f"A sampler takes at most {MOST_STEPS:,} steps, got {steps:,}.")
         if times is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -228,7 +229,10 @@ def load_model(source: str | PathLike[str]) -> Model:
     if path.is_dir():
         path = path / MODEL
         if not path.is_file():
-            raise Error(f"{source} has no {MODEL}: it is not a run folder, or its training has not saved anything yet.")
+            raise Error(
+                f"{source} has no {MODEL}: it is not a run folder, or its training has not saved anything yet. If it is another "
+                f"program's checkpoint, make a run of it: cmcore import {shlex.quote(str(source))} --out RUN"
+            )
     elif not path.exists():
         raise Error(
             f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "

@@ -96,6 +96,10 @@ def _weights_of(unet: Path) -> Mapping[str, np.ndarray]:
             return _file(weights, None).tensors
     if (unet / INDEX).is_file():
         return safetensors_reading.in_shards(_json(unet / INDEX), unet)
+    # Such as diffusion_pytorch_model.fp16.safetensors, where a variant is all that was fetched.
+    variants = sorted(unet.glob(WEIGHTS.replace(".", ".*.", 1)))
+    if len(variants) == 1:
+        return _file(variants[0], None).tensors
     raise Error(f"{unet} has a {CONFIG} but no weights: neither {WEIGHTS} nor diffusion_pytorch_model.bin.")
 
 

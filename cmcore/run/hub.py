@@ -13,10 +13,10 @@ def fetched(repository: str, name: str, **settings: Any) -> Path:
     hub = _library(f"read {repository!r}, which is no folder or file here,")
     try:
         return Path(hub.hf_hub_download(repository, name, **settings))
-    except (hub.errors.HfHubHTTPError, hub.errors.HFValidationError, OSError) as failure:
-        said = str(failure).strip().splitlines()[0].rstrip(".")
+    # The HTTP client below changes from version to version, and its errors with it.
+    except Exception as failure:
         raise Error(
-            f"There is no folder or file {repository!r}, and the hub does not give its {name}: {said}."
+            f"There is no folder or file {repository!r}, and the hub does not give its {name}: {_first_line(failure)}."
         ) from failure
 
 
@@ -24,9 +24,16 @@ def pushed(folder: Path, repository: str, *, private: bool | None = None, token:
     """Upload the files of a folder to a repository, made if need be, and return its address."""
     hub = _library("upload a model")
     interface = hub.HfApi(token=token)
-    address = interface.create_repo(repository, private=private, exist_ok=True)
-    interface.upload_folder(repo_id=address.repo_id, folder_path=folder, **settings)
+    try:
+        address = interface.create_repo(repository, private=private, exist_ok=True)
+        interface.upload_folder(repo_id=address.repo_id, folder_path=folder, **settings)
+    except Exception as failure:
+        raise Error(f"The hub does not take {repository!r}: {_first_line(failure)}.") from failure
     return str(address)
+
+
+def _first_line(failure: Exception) -> str:
+    return (str(failure).strip().splitlines() or [type(failure).__name__])[0].rstrip(".")
 
 
 def _library(purpose: str) -> Any:

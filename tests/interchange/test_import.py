@@ -452,3 +452,14 @@ def test_the_command_makes_a_run_that_samples_and_exports(openai, tmp_path, caps
     for wrong, said in (("side", "takes KEY=VALUE"), ("side=x", "a whole number"), ("sigma_data=x", "a number")):
         assert main(["import", str(openai), "--out", str(tmp_path / "c"), "--set", wrong]) == 2
         assert said in capsys.readouterr().err
+
+
+def test_a_variant_that_is_all_there_is_is_read(tmp_path):
+    model = MODELS["openai"]()
+    cm.export_model(model, "diffusers", tmp_path / "a")
+    weights = tmp_path / "a" / "unet" / "diffusion_pytorch_model.safetensors"
+    weights.rename(weights.with_name("diffusion_pytorch_model.fp16.safetensors"))
+    assert cm.import_model(tmp_path / "a").weights.keys() == model.weights.keys()
+    (weights.with_name("diffusion_pytorch_model.ema.safetensors")).write_bytes(b"")
+    with pytest.raises(cm.Error, match=r"has a config\.json but no weights"):
+        cm.import_model(tmp_path / "a")

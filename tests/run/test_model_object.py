@@ -218,3 +218,34 @@ def test_the_hub_is_asked_as_its_library_has_it(monkeypatch, tmp_path):
     )
     with pytest.raises(cm.Error, match=r"the hub does not give its model\.safetensors: No"):
         cm.Model.from_pretrained("no such")
+
+
+class ClientsOwnError(Exception):
+    pass
+
+
+def test_a_hub_that_is_not_reached_or_refuses_is_a_sentence(monkeypatch):
+    hub = pytest.importorskip("huggingface_hub")
+
+    class Interface:
+        def __init__(self, token=None):
+            pass
+
+        def create_repo(self, *_, **__):
+            raise ClientsOwnError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr(hub, "HfApi", Interface)
+    with pytest.raises(cm.Error, match=r"The hub does not take 'me/x': \[Errno -2\] Name or service not known\."):
+        make_model().push_to_hub("me/x")
+
+
+@pytest.mark.parametrize("settings", [{"n": 2.5}, {"n": "x"}, {"steps": "two"}, {"seed": 0.5}])
+def test_what_is_no_number_of_samples_steps_or_a_seed_is_told(settings):
+    with pytest.raises(TypeError, match=r"The (number of samples|number of steps|seed) must be a whole number, got "):
+        make_model().sample(**settings)
+
+
+def test_another_programs_folder_is_to_be_imported(tmp_path):
+    (tmp_path / "model_index.json").write_text("{}")
+    with pytest.raises(cm.Error, match=r"another program's checkpoint, make a run of it: cmcore import \S+ --out RUN"):
+        cm.load_model(tmp_path)
