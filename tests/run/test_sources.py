@@ -106,6 +106,14 @@ def test_archives_that_cannot_be_used(pets, tmp_path):
         load(str(tmp_path / "f.zip"))
 
 
+def test_damaged_labels_are_a_sentence(pets, tmp_path):
+    path = zipped(pets, tmp_path / "a.zip", more=[("dataset.json", b'{"labels": null}')])
+    path.write_bytes(path.read_bytes().replace(b'{"labels": null}', b'{"labels": NULL}', 1))
+    assert len(load(str(path))) == 4
+    with pytest.raises(Error, match=r"dataset.json in .* cannot be read \(Bad CRC-32"):
+        load(str(path), classes=True)
+
+
 def test_an_archive_cut_within_a_picture_names_it(pets, tmp_path):
     path = tarred(pets, tmp_path / "a.tar")
     with tarfile.open(path) as archive:

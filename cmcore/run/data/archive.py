@@ -73,7 +73,10 @@ class Archive(Pictures):
         """Return the content of dataset.json, if it is there."""
         if self._labels is None or self._labels.size > MOST_BYTES:
             return None
-        return self._labels.read()
+        try:
+            return self._labels.read()
+        except Exception as error:
+            raise Error(f"{LABELS} in {self.place} cannot be read ({error}); the archive is damaged.") from error
 
 
 def _of_zip(path: Path) -> list[Member]:

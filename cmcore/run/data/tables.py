@@ -94,7 +94,10 @@ class Part:
 
     def labels(self) -> list[Any]:
         """Read the column of labels."""
-        values: list[Any] = self._read(self.label).to_pylist()
+        try:
+            values: list[Any] = self._read(self.label).to_pylist()
+        except Exception as error:
+            raise Error(f"The labels of {self.file} cannot be read ({error}); it is damaged.") from error
         return values
 
 
