@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -296,6 +299,21 @@ def test_tables_of_images_that_cannot_be_used(arrow, pets, tmp_path, monkeypatch
             (tmp_path / name).write_bytes(content)
             with pytest.raises(Error, match="cannot be read as a table"):
                 load(str(tmp_path / name))
+
+
+def test_a_damaged_arrow_file_does_not_end_the_process(arrow, tmp_path):
+    """In a process of its own, which a place beyond the file's end would end by a signal."""
+    made = arrow.table({"image": [b"x" * 5, b"y" * 6, b"z" * 7]})
+    with arrow.ipc.new_stream(str(tmp_path / "a.arrow"), made.schema) as out:
+        out.write_table(made)
+    content = (tmp_path / "a.arrow").read_bytes()
+    ends = struct.pack("<4i", 0, 5, 11, 18)
+    assert ends in content
+    (tmp_path / "a.arrow").write_bytes(content.replace(ends, struct.pack("<4i", 0, 2**31 - 9, 5, 18)))
+    code = f"from cmcore.run.data import load; load({str(tmp_path / 'a.arrow')!r}, cache='none')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be read as a table" in done.stderr
 
 
 def test_what_reads_tables_is_asked_for(tmp_path, monkeypatch):

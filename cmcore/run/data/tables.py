@@ -154,7 +154,10 @@ def _of_arrow(file: Path) -> list[Part]:
         try:
             table = arrow.ipc.open_stream(content).read_all()  # what is mapped is not read
         except arrow.ArrowInvalid:
+            content.seek(0)
             table = arrow.ipc.open_file(content).read_all()
+    # Or what a damaged file claims to be beyond its end would be looked for there.
+    table.validate(full=True)
     return [Part(file, 0, table.num_rows, table.schema, lambda column: table[column])]
 
 
