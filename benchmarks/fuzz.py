@@ -23,9 +23,11 @@ import resource
 import signal
 import struct
 import sys
+import tarfile
 import tempfile
 import time
 import warnings
+import zipfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -189,6 +191,37 @@ class World:
             out = io.BytesIO()
             Image.fromarray(rng.integers(0, 256, (16, 16, 3), np.uint8)).save(out, kind)
             self.images[kind.lower().replace("jpeg", "jpg")] = out.getvalue()
+        self.sources = sources(place, self.images["png"])
+
+
+def sources(place: Path, png: bytes) -> dict[str, bytes]:
+    """Archives and tables of three pictures."""
+    names = ("a/0.png", "a/1.png", "b/2.png")
+    out = {}
+    with zipfile.ZipFile(place / "a.zip", "w") as archive:
+        for name in names:
+            archive.writestr(name, png)
+        archive.writestr("dataset.json", '{"labels": null}')
+    with tarfile.open(place / "a.tar", "w") as archive:
+        for name in names:
+            info = tarfile.TarInfo(name)
+            info.size = len(png)
+            archive.addfile(info, io.BytesIO(png))
+    for name in names:
+        (place / name).parent.mkdir(exist_ok=True)
+        (place / name).write_bytes(png)
+    (place / "a.csv").write_text("path,label\n" + "".join(f"{place / name},{name[0]}\n" for name in names))
+    for name in ("a.zip", "a.tar", "a.csv"):
+        out[name] = (place / name).read_bytes()
+    with contextlib.suppress(ImportError):
+        from pyarrow import ipc, parquet, table
+
+        rows = table({"image": [png] * 3, "label": [0, 1, 0]})
+        parquet.write_table(rows, place / "a.parquet")
+        with ipc.new_stream(str(place / "a.arrow"), rows.schema) as stream:
+            stream.write_table(rows)
+        out |= {name: (place / name).read_bytes() for name in ("a.parquet", "a.arrow")}
+    return out
 
 
 def reading(world: World, name: str, chance: random.Random) -> tuple[int, Callable[[], Any]]:
@@ -210,6 +243,13 @@ def reading(world: World, name: str, chance: random.Random) -> tuple[int, Callab
         (place / "b.png").write_bytes(world.images["png"])
         (place / "c.png").write_bytes(world.images["png"][::-1] if chance.random() < 0.1 else world.images["png"])
         return len(data), lambda: load(str(place), size=8, skip_broken=chance.random() < 0.5)
+    if name in SOURCES:
+        if (file := f"a.{name}") not in world.sources:
+            return 0, lambda: None
+        data = spoilt_bytes(world.sources[file], chance)
+        (place / file).write_bytes(data)
+        options = {"classes": chance.random() < 0.5, "skip_broken": chance.random() < 0.5}
+        return len(data), lambda: load(str(place / file), size=8, **options)
     if name == "dataset.json":
         text = spoilt_json({"labels": [["a.png", 1], ["b.png", 2]]}, chance)
         (place / "dataset.json").write_text(text)
@@ -254,8 +294,10 @@ def reading(world: World, name: str, chance: random.Random) -> tuple[int, Callab
     return 0, lambda: command(world, place, chance)
 
 
+SOURCES = ("zip", "tar", "csv", "parquet", "arrow")
+
 TARGETS = (
-    "npz", "npy", "idx", "idx.gz", "images", "dataset.json", "model", "state", "config.json", "log.csv", *published.FILES,
+    "npz", "npy", "idx", "idx.gz", "images", *SOURCES, "dataset.json", "model", "state", "config.json", "log.csv", *published.FILES,
     *published.FOLDERS, "cli",
 )  # fmt: skip
 
@@ -359,6 +401,7 @@ def main() -> int:
     args = parser.parse_args()
     wrong = 0
     with tempfile.TemporaryDirectory() as place:
+        os.environ["XDG_CACHE_HOME"] = f"{place}/cache"
         world = World(Path(place))
         os.chdir(place)
         if args.replay is not None:

@@ -29,7 +29,7 @@ def test_a_pipe_among_pictures_is_not_waited_for(tmp_path):
     os.mkfifo(tmp_path / "data" / "pipe.png")
     said = []
     assert len(load(str(tmp_path / "data"), note=said.append).x) == 3
-    assert any("Skipped 1 pipes, sockets or devices, such as pipe.png" in line for line in said)
+    assert any("Skipped 1 pipes, sockets, devices or links, such as pipe.png" in line for line in said)
 
 
 @pytest.mark.parametrize("out", ["samples.npz", "x y'.npz", "folder"])

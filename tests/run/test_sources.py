@@ -3,6 +3,9 @@
 import io
 import json
 import os
+import struct
+import subprocess
+import sys
 import tarfile
 import zipfile
 
@@ -106,6 +109,14 @@ def test_archives_that_cannot_be_used(pets, tmp_path):
         load(str(tmp_path / "f.zip"))
 
 
+def test_damaged_labels_are_a_sentence(pets, tmp_path):
+    path = zipped(pets, tmp_path / "a.zip", more=[("dataset.json", b'{"labels": null}')])
+    path.write_bytes(path.read_bytes().replace(b'{"labels": null}', b'{"labels": NULL}', 1))
+    assert len(load(str(path))) == 4
+    with pytest.raises(Error, match=r"dataset.json in .* cannot be read \(Bad CRC-32"):
+        load(str(path), classes=True)
+
+
 def test_an_archive_cut_within_a_picture_names_it(pets, tmp_path):
     path = tarred(pets, tmp_path / "a.tar")
     with tarfile.open(path) as archive:
@@ -137,7 +148,9 @@ def test_links_in_tars_lead_nowhere(pets, tmp_path):
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             archive.addfile(info)
-    assert len(load(str(path))) == 2
+    data, notes = notes_of(path)
+    assert len(data) == 2
+    assert "Skipped 3 pipes, sockets, devices or links, such as link.png." in notes
 
 
 # Tables of paths
@@ -288,6 +301,21 @@ def test_tables_of_images_that_cannot_be_used(arrow, pets, tmp_path, monkeypatch
             (tmp_path / name).write_bytes(content)
             with pytest.raises(Error, match="cannot be read as a table"):
                 load(str(tmp_path / name))
+
+
+def test_a_damaged_arrow_file_does_not_end_the_process(arrow, tmp_path):
+    """In a process of its own, which a place beyond the file's end would end by a signal."""
+    made = arrow.table({"image": [b"x" * 5, b"y" * 6, b"z" * 7]})
+    with arrow.ipc.new_stream(str(tmp_path / "a.arrow"), made.schema) as out:
+        out.write_table(made)
+    content = (tmp_path / "a.arrow").read_bytes()
+    ends = struct.pack("<4i", 0, 5, 11, 18)
+    assert ends in content
+    (tmp_path / "a.arrow").write_bytes(content.replace(ends, struct.pack("<4i", 0, 2**31 - 9, 5, 18)))
+    code = f"from cmcore.run.data import load; load({str(tmp_path / 'a.arrow')!r}, cache='none')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "cannot be read as a table" in done.stderr
 
 
 def test_what_reads_tables_is_asked_for(tmp_path, monkeypatch):

@@ -38,13 +38,13 @@ class Archive(Pictures):
 
     def __init__(self, path: Path) -> None:
         try:
-            members = _of_zip(path) if path.name.lower().endswith(".zip") else _of_tar(path)
+            members, special = (_of_zip(path), []) if path.name.lower().endswith(".zip") else _of_tar(path)
         except Error:
             raise
         # Damaged archives make zipfile, tarfile and zlib raise nearly anything.
         except Exception as error:
             raise Error(f"{path} cannot be read as an archive ({error}); it is truncated or damaged.") from error
-        self.place, self._found = path, Found(path)
+        self.place, self._found = path, Found(path, special=special)
         stat = path.stat()
         shown = sorted((m for m in members if not _is_hidden(m.name)), key=lambda member: member.name)
         self._members = [
@@ -73,7 +73,10 @@ class Archive(Pictures):
         """Return the content of dataset.json, if it is there."""
         if self._labels is None or self._labels.size > MOST_BYTES:
             return None
-        return self._labels.read()
+        try:
+            return self._labels.read()
+        except Exception as error:
+            raise Error(f"{LABELS} in {self.place} cannot be read ({error}); the archive is damaged.") from error
 
 
 def _of_zip(path: Path) -> list[Member]:
@@ -92,7 +95,8 @@ def _of_zip(path: Path) -> list[Member]:
     return members
 
 
-def _of_tar(path: Path) -> list[Member]:
+def _of_tar(path: Path) -> tuple[list[Member], list[str]]:
+    """The files of a tar, and the names of what is none."""
     with path.open("rb") as file:
         start = file.read(6)
     if start[:2] == b"\x1f\x8b" or start[:3] == b"BZh" or start in (b"\xfd7zXZ\0",) or start[:4] == b"\x28\xb5\x2f\xfd":
@@ -100,14 +104,16 @@ def _of_tar(path: Path) -> list[Member]:
             f"{path} is packed as a whole, so that its pictures cannot be read one by one; unpack it, and give the folder "
             "or the .tar in it."
         )
-    members = []
+    members, special = [], []
     with tarfile.open(path, "r:") as archive:
         for info in archive:
             # Links and devices are none of its content, and what lies in pieces is not read.
             if info.isreg() and not info.issparse():
                 read = _slice(path, info.offset_data, info.size)
                 members.append(Member(info.name.removeprefix("./"), info.size, int(info.mtime), read))
-    return members
+            elif not info.isdir():
+                special.append(info.name)
+    return members, special
 
 
 def _slice(path: Path, offset: int, size: int) -> Callable[[], bytes]:

@@ -94,7 +94,10 @@ class Part:
 
     def labels(self) -> list[Any]:
         """Read the column of labels."""
-        values: list[Any] = self._read(self.label).to_pylist()
+        try:
+            values: list[Any] = self._read(self.label).to_pylist()
+        except Exception as error:
+            raise Error(f"The labels of {self.file} cannot be read ({error}); it is damaged.") from error
         return values
 
 
@@ -151,7 +154,10 @@ def _of_arrow(file: Path) -> list[Part]:
         try:
             table = arrow.ipc.open_stream(content).read_all()  # what is mapped is not read
         except arrow.ArrowInvalid:
+            content.seek(0)
             table = arrow.ipc.open_file(content).read_all()
+    # Or what a damaged file claims to be beyond its end would be looked for there.
+    table.validate(full=True)
     return [Part(file, 0, table.num_rows, table.schema, lambda column: table[column])]
 
 

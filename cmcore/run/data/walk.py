@@ -78,7 +78,7 @@ class Found:
             said.append(f"Skipped {count:,} {ending or 'without an ending'}: {why}.")
         if self.special:
             said.append(
-                f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].rpartition('/')[2]}."
+                f"Skipped {len(self.special):,} pipes, sockets, devices or links, such as {self.special[0].rpartition('/')[2]}."
             )
         if self.held_out:
             said.append(f"{self.held_out.relative_to(self.folder)} is held out, and left out of what is trained on.")
