@@ -32,7 +32,7 @@ def denoising(
 ) -> Array:
     """Return ``d(D(x_t, t), x_0)``, (B,): the teacher's loss, whose minimiser for squared l2 is E[x_0 | x_t].
 
-    With the weight `cmcore.weightings.Karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
+    With the weight `cmcore.weightings.karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
     """
     return distance(denoiser(_noisy(path, x0, z, t), as_times(t, x0), **conditions(cond)), x0)
 

@@ -59,7 +59,7 @@ def multistep(
     """Return samples after ``len(times)`` network evaluations (Song et al. 2023, algorithm 1).
 
     ``times`` decrease from t_max; ``times=(80.0,)`` is one step. Between evaluations noise takes the samples back to time t
-    by the path's `transition` from t_min, on `VE` noise of standard deviation ``sqrt(t^2 - t_min^2)`` (not t: f's output has
+    by the path's `cmcore.paths.Path.transition` from t_min, on `VE` noise of standard deviation ``sqrt(t^2 - t_min^2)`` (not t: f's output has
     the law at t_min, not at 0). ``callback(i, x)`` is called after evaluation i.
     """
     check_state(z, "z")

@@ -19,7 +19,7 @@ def write_onnx(model: Model, folder: Path) -> list[str]:
     """Write the model's files into a folder that is there, and return their names.
 
     ``function.onnx`` is one evaluation, (x, t) -> f of a consistency function or a denoiser, (x, t, s) -> X of a flow map, with
-    ``label`` where the model has classes: x of shape (B, *shape) in the network's units (`DataFacts.standardized`), t and s of
+    ``label`` where the model has classes: x of shape (B, *shape) in the network's units (`cmcore.data_facts.DataFacts.standardized`), t and s of
     shape (B,) in the recipe's times, float32, label (B,) int32. ``generator.onnx``, for models of one step, is (z, label) -> x, from
     standard normal z to samples in the data's units. B is any number. A backend that writes ONNX has to be installed.
     """

@@ -51,7 +51,7 @@ class Conditioned(Checked):
     """
 
     def embed_with(self, settings: Any, width: int) -> None:
-        """Make the embedding's layers: ``settings`` are `ResidualMLP`'s, all but width and blocks."""
+        """Make the embedding's layers: ``settings`` are `cmcore.networks.ResidualMLP`'s, all but width and blocks."""
         features, w = settings.features, frequencies(settings.max_frequency, settings.features)
         self.shape, self.classes, self.two_times = tuple(settings.shape), settings.classes, settings.two_times
         self.phi, self.silu = Fourier(w), SiLU()

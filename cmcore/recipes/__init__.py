@@ -1,7 +1,7 @@
 """The papers' methods by name, each a short declaration over the shared mathematics.
 
-A recipe says which network output it trains (`parametrization`), how a batch's times are drawn (`curriculum`, `pair`)
-and what is minimised (`per_sample`). Its fields are its options, with the paper's defaults (docs/methods.md tells where not);
+A recipe says which network output it trains (`parametrization`), how a batch's times are drawn (`Recipe.curriculum`, `Recipe.pair`)
+and what is minimised (`Recipe.per_sample`). Its fields are its options, with the paper's defaults (docs/methods.md tells where not);
 ``dataclasses.replace`` changes them. A recipe holds no state and no network.
 
     recipe = cmcore.recipes.get("ect")
@@ -111,7 +111,7 @@ def by_name(recipe: Recipe) -> dict[str, Any]:
 
 
 def cite(name: str) -> str:
-    """Return the BibTeX entry of the paper that a recipe comes from: its `citation`, or the entry of that key."""
+    """Return the BibTeX entry of the paper that a recipe comes from: its `Recipe.citation`, or the entry of that key."""
     citation = get(name).citation
     return BIBTEX.get(citation, citation)
 

@@ -70,7 +70,7 @@ class Recipe(ABC):
     more than a tenth of t_max, or sigma_data less than ten times t_min, a warning says so.
 
     ``learned_weight`` multiplies each sample's loss L by ``e^w`` and subtracts w, a function of the time that the network
-    learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
+    learns (its method ``log_weight``): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
     """
 
     sigma_data: float = option(

@@ -48,7 +48,7 @@ def solve(
     Times decrease, or, with ``towards_noise``, which turns data into the noise that they come from, increase; the other way
     is a `ValueError`. Times that are arrays are not looked at.
 
-    With `heun` and the 18-point Karras grid from 80 to 0.002, followed by 0, this is the teacher's sampler with 35
+    With `cmcore.solvers.heun` and the 18-point Karras grid from 80 to 0.002, followed by 0, this is the teacher's sampler with 35
     network evaluations. ``callback(i, x)`` is called after step i.
 
     x, times and denoiser are of ``path``. On another than `VE` the steps are taken in the coordinates in which it is `VE`,

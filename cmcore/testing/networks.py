@@ -115,7 +115,7 @@ def check_network_two_times(backend: Backend, dtype: str = "float32") -> None:
 
 
 def check_network_log_weight(backend: Backend, dtype: str = "float32") -> None:
-    """`net.log_weight` is the NumPy backend's, 0 at first, and a sentence where the network has none."""
+    """``net.log_weight`` is the NumPy backend's, 0 at first, and a sentence where the network has none."""
     _, c_noise, _ = network_input(FLOW_MAP)
     times = c_noise, end_input(FLOW_MAP, c_noise)
 

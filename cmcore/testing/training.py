@@ -272,7 +272,7 @@ def check_trainer_loss_shape(backend: Backend, dtype: str = "float32") -> None:
 
 @if_trainable
 def check_trainer_resumes(backend: Backend, dtype: str = "float32") -> None:
-    """What `state` returned, put into a new trainer, continues bit for bit."""
+    """What ``state`` returned, put into a new trainer, continues bit for bit."""
     # RAdam counts its steps: the seventh is of another kind than the first ones.
     one, two = (_trainer(backend, _error, dtype, keep_target=True, algorithm="radam") for _ in range(2))
     for i in range(7):
