@@ -48,6 +48,9 @@ class TrainStep(Protocol):
 
     The state is arrays by group and name: "online" (all of the network's), "ema" and, if it is kept, "target" (those that
     are trained), "optimizer".
+
+    A step may also have ``seen``, which `cmcore.Trainer.seen` hands on: the samples' losses and tau, as a sequence of pairs of
+    arrays; without it runs have no table of the loss by time.
     """
 
     def __call__(self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array]) -> Array:

@@ -96,6 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(sub)
     _add_sample(sub)
     _add_eval(sub)
+    _add_report(sub)
     _add_average(sub)
     _add_import(sub)
     _add_export(sub)
@@ -258,6 +259,13 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
     parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
     _add_backend(parser)
+
+
+def _add_report(sub: Any) -> None:
+    parser = _add(sub, "report", commands.report, "write a run's course, pictures and settings as one HTML page")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder")
+    parser.add_argument("--data", type=_place, help="the training data, for neighbours of samples; by default the run's")
+    parser.add_argument("--out", type=_place, help="the .html to write (report.html in the run's folder)")
 
 
 def _add_average(sub: Any) -> None:

@@ -202,6 +202,29 @@ def _print(lines: Sequence[str], place: Path | None = None) -> None:
         raise Error(f"The results cannot be printed ({refused.strerror}).{kept}") from refused
 
 
+def report(args: Namespace) -> None:
+    """Write the page of a run."""
+    from cmcore.run import html
+
+    folder = RunFolder(Path(args.run))
+    config = folder.read()[0]
+    place = html.place(Path(args.out) if args.out else folder.report)
+    progress = terminal_progress()
+    data = None
+    try:
+        if args.data or config.data:
+            with progress.phase(f"Reading {args.data or config.data}", quiet=True) as count:
+                data = _load_data(
+                    replace(config, data=args.data or config.data), note=progress.note, progress=count
+                )
+    except (Error, ValueError, OSError) as missing:
+        if args.data:
+            raise
+        progress.note(f"{sentence(missing)} The report is made without neighbours; name the data with --data.")
+    atomic_write(place, html.page(folder, data).encode())
+    say(f"The report is in {place}.")
+
+
 def average(args: Namespace) -> None:
     """Write a model whose weights are another average of a run's."""
     out = Path(args.out)

@@ -27,6 +27,7 @@ from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
+from cmcore.run.by_time import LossByTime
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
@@ -204,6 +205,11 @@ def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:
     return folder.model.is_file() and load_model(folder.model).step >= config.steps
 
 
+def _log_every(steps: int) -> int:
+    """How many steps lie between two rows of the log."""
+    return max(1, min(50, steps // 100))
+
+
 class _Run:
     """A run under way: everything that its loop needs at hand."""
 
@@ -220,6 +226,7 @@ class _Run:
         self._config, self._plan, self._data, self._backend = config, plan, data, backend
         self._folder, self._teacher, self._progress = folder, teacher, progress
         self._log = Log(None, 0)
+        self._by_time: LossByTime | None = None
         self._pending: list[Array] = []
         self._losses: list[float] = []
         self._logged = 0
@@ -235,7 +242,7 @@ class _Run:
                     if self._teacher:
                         save_model(self._teacher, folder.teacher)
                     self._save(0)
-                self._log = Log(folder.log, 0)
+                self._open_logs(folder, 0)
                 return self._loop(0)
         return self._loop(0)
 
@@ -247,7 +254,7 @@ class _Run:
             self._trainer.restore(state)
         except ValueError as unfit:
             raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
-        self._log = Log(self._folder.log, step, seconds)
+        self._open_logs(self._folder, step, seconds)
         self._saved = step
         # The process may have been killed after it had written the state and before the rest of that step.
         keep_only(self._folder.state, step)
@@ -269,9 +276,14 @@ class _Run:
         frozen = {"teacher": build(teacher.architecture, teacher.weights)} if teacher else None
         self._trainer = Trainer(self._backend, build(architecture, weights, seed=config.seed), spec, frozen)
 
+    def _open_logs(self, folder: RunFolder, step: int, seconds: float = 0.0) -> None:
+        steps = self._config.steps
+        self._log = Log(folder.log, step, seconds)
+        self._by_time = LossByTime(folder.by_time, self._plan.recipe, steps, step, _log_every(steps))
+
     def _loop(self, done: int) -> Model:
         config, progress = self._config, self._progress
-        log_every = max(1, min(50, config.steps // 100))
+        log_every = _log_every(config.steps)
         save_every, sample_every = config.save_interval(), config.sample_interval()
         self._logged = done
         if self._folder and not self._plan.data.images:
@@ -347,6 +359,8 @@ class _Run:
             cond = {"label": place(labels.astype(np.int32))}
         scalars = self._plan.recipe.scalars(index, config.steps)
         self._pending.append(self._trainer.step(index, place(x), scalars, cond))
+        if self._by_time:
+            self._by_time.keep(index, self._trainer.seen, scalars)
 
     def _collect(self, done: int) -> None:
         """Wait for the losses of the steps so far."""
@@ -366,6 +380,8 @@ class _Run:
         loss = sum(self._losses) / len(self._losses)
         self._losses, self._logged = [], done
         self._progress.measure(self._log.add(done, loss, scalars, self._config.batch))
+        if self._by_time:
+            self._by_time.add(done, self._backend.to_numpy)
 
     def _save(self, done: int) -> None:
         """Write the state and then the model, unless this step's are written already."""
