@@ -83,7 +83,11 @@ def check_computes(backend: Backend, dtype: str | None) -> None:
 
 @runtime_checkable
 class Backend(Protocol):
-    """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one."""
+    """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one.
+
+    A backend may also have ``memory() -> int | None``: the most bytes of its device that this process has used at once, None where the
+    device is the CPU or does not tell; it is shown while training.
+    """
 
     name: str
     """The entry point's name, which is the framework's import name."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,7 @@ def _times(recipe: Recipe, tau: np.ndarray, scalars: Mapping[str, float]) -> np.
 
 
 def _names(limits: Sequence[float]) -> list[str]:
-    return [f"{low:g} to {high:g}" for low, high in zip(limits[:-1], limits[1:], strict=True)]
+    return [f"{low:g} to {high:g}" for low, high in pairwise(limits)]
 
 
 def _edges_of(names: Sequence[str]) -> list[float]:

@@ -214,9 +214,7 @@ def report(args: Namespace) -> None:
     try:
         if args.data or config.data:
             with progress.phase(f"Reading {args.data or config.data}", quiet=True) as count:
-                data = _load_data(
-                    replace(config, data=args.data or config.data), note=progress.note, progress=count
-                )
+                data = _load_data(replace(config, data=args.data or config.data), note=progress.note, progress=count)
     except (Error, ValueError, OSError) as missing:
         if args.data:
             raise

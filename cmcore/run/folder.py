@@ -60,6 +60,11 @@ class RunFolder:
         return self.path / "loss_by_time.csv"
 
     @property
+    def board(self) -> Path:
+        """What TensorBoard shows."""
+        return self.path / "tensorboard"
+
+    @property
     def report(self) -> Path:
         """The page that `cmcore report` writes."""
         return self.path / "report.html"
@@ -135,7 +140,7 @@ class RunFolder:
         atomic_write(self.config, (json.dumps(record, indent=2) + "\n").encode())
 
     def _parts(self) -> tuple[Path, ...]:
-        pages = (self.path / "eval.json", self.report)
+        pages = (self.path / "eval.json", self.report, self.board)
         return self.model, self.state, self.log, self.by_time, self.samples, self.averages, *pages
 
     def _remove_parts(self) -> None:

@@ -27,12 +27,14 @@ from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
+from cmcore.run.board import Board, check_installed, opened
 from cmcore.run.by_time import LossByTime
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.lock import held
+from cmcore.run.memory import used
 from cmcore.run.plan import Plan, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
@@ -69,6 +71,7 @@ def train(
     """
     progress = progress or Progress()
     config, backend = settle(config)
+    check_installed(config.log)
     folder = RunFolder(Path(out)) if out is not None else None
     if not resume:
         if folder:
@@ -227,6 +230,7 @@ class _Run:
         self._folder, self._teacher, self._progress = folder, teacher, progress
         self._log = Log(None, 0)
         self._by_time: LossByTime | None = None
+        self._board = Board()
         self._pending: list[Array] = []
         self._losses: list[float] = []
         self._logged = 0
@@ -279,6 +283,7 @@ class _Run:
     def _open_logs(self, folder: RunFolder, step: int, seconds: float = 0.0) -> None:
         steps = self._config.steps
         self._log = Log(folder.log, step, seconds)
+        self._board = opened(self._config.log, folder.board, step)
         self._by_time = LossByTime(folder.by_time, self._plan.recipe, steps, step, _log_every(steps))
 
     def _loop(self, done: int) -> Model:
@@ -335,6 +340,7 @@ class _Run:
                     progress.advance(done)
         finally:
             progress.end()
+            self._board.close()
         if self._folder:
             # Once more: what a disk would not remove.
             self._folder.clean()
@@ -379,9 +385,10 @@ class _Run:
         scalars = self._plan.recipe.scalars(done - 1, self._config.steps)
         loss = sum(self._losses) / len(self._losses)
         self._losses, self._logged = [], done
-        self._progress.measure(self._log.add(done, loss, scalars, self._config.batch))
-        if self._by_time:
-            self._by_time.add(done, self._backend.to_numpy)
+        row = self._log.add(done, loss, scalars, self._config.batch)
+        by_time = self._by_time.add(done, self._backend.to_numpy) if self._by_time else {}
+        self._board.row(row, by_time)
+        self._progress.measure(row | {"memory": used(self._backend)})
 
     def _save(self, done: int) -> None:
         """Write the state and then the model, unless this step's are written already."""
@@ -429,6 +436,7 @@ class _Run:
         assert self._folder is not None
         image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
         pictures.save_png(image, self._folder.picture(done))
+        self._board.picture(done, image)
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""

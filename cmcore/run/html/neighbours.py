@@ -65,9 +65,7 @@ def section(samples: np.ndarray, data: Dataset) -> str:
         f'<li><img alt="Sample {i + 1}" src="{inline_png(sample)}">'
         f'<img alt="The training picture nearest to sample {i + 1}" src="{inline_png(real)}">'
         f'<span class="{"near" if d < own else "far"}">{d:.1f}</span> / {own:.1f}</li>'
-        for i, (sample, real, d, own) in enumerate(
-            zip(samples, neighbours, found.distance, found.own, strict=True)
-        )
+        for i, (sample, real, d, own) in enumerate(zip(samples, neighbours, found.distance, found.own, strict=True))
     )
     return (
         f"<p>The first {len(samples)} samples of the last grid, and below each the training picture nearest to it, of "

@@ -25,7 +25,12 @@ MARK = '<meta name="generator" content="cmcore">'
 APART = ("step", "loss", "images_per_second", "seconds")
 """The log's columns that are no schedule."""
 
-TITLES = {"lr": "Learning rate", "n": "Points of the grid, N", "mu": "Decay of the target, μ", "ema_decay": "Decay of the average"}
+TITLES = {
+    "lr": "Learning rate",
+    "n": "Points of the grid, N",
+    "mu": "Decay of the target, μ",
+    "ema_decay": "Decay of the average",
+}
 
 
 def place(path: Path) -> Path:
@@ -49,15 +54,16 @@ def page(folder: RunFolder, data: Dataset | None = None) -> str:
     evaluations = [quality.section(*found) for found in quality.evaluations(folder.path)]
     sections = {
         "Samples": film.film(grids, SAMPLES),
-        "Loss": _loss(log) + _by_time(folder.by_time),
+        "Loss": f'<div class="two">{_loss(log)}{_by_time(folder.by_time)}</div>' if log else "",
         "Schedules": _schedules(log),
         "Quality": "".join(evaluations),
         "Nearest training pictures": _neighbours(grids, plan, data),
         "Settings": settings.section(config, plan, versions),
         "How to cite": settings.citation(plan),
     }
+    drawn = "The same noise at each step, by the averaged weights." if grids else "No pictures of samples were made."
     hints = {
-        "Samples": "The same noise at each step, by the averaged weights." if grids else "No pictures of samples were made.",
+        "Samples": drawn,
         "Loss": "" if log else "The run has not logged a step yet.",
         "Quality": "" if evaluations else f"Not measured yet: cmcore eval {escape(str(folder.path))}",
     }
@@ -124,7 +130,8 @@ def _loss(log: dict[str, np.ndarray]) -> str:
         return ""
     x, raw, mean = thinned(log["step"], log["loss"], smoothed(log["loss"]))
     about = f"Loss against training steps: from {log['loss'][0]:.4g} to {log['loss'][-1]:.4g}"
-    return plot("Loss", about, x, [Series("logged", raw, "faint"), Series("mean of neighbours", mean)], "step", log_y=True)
+    lines = [Series("logged", raw, "faint"), Series("mean of neighbours", mean)]
+    return plot("Loss", about, x, lines, "step", log_y=True)
 
 
 def _by_time(path: Path) -> str:
@@ -133,8 +140,9 @@ def _by_time(path: Path) -> str:
         return ""
     step, *values = map(np.array, columns.values())
     x, *lines = thinned(step, *(smoothed(v) for v in values))
-    series = [Series(f"t {name.replace(' to ', '–')}", y, i) for i, (name, y) in enumerate(zip([*columns][1:], lines, strict=True))]
-    about = "Loss of samples by their time t, against training steps, for the intervals " + "; ".join(s.name for s in series)
+    named = zip([*columns][1:], lines, strict=True)
+    series = [Series(f"t {name.replace(' to ', '–')}", y, f"r{i}") for i, (name, y) in enumerate(named)]
+    about = f"Loss of samples by their time t, against training steps: {'; '.join(s.name for s in series)}"
     return plot("Loss by time", about, x, series, "step", log_y=True)
 
 

@@ -18,11 +18,14 @@ POINTS = 300
 
 @dataclass(frozen=True)
 class Series:
-    """A line's name and values, NaN where there are none; ``tone`` is the number of its colour, or "faint"."""
+    """A line's name and values, NaN where there are none.
+
+    ``tone`` is the page's name of its colour: "s0", "s1", "faint" for what lies behind another, or "r0" to "r7" for an order.
+    """
 
     name: str
     y: np.ndarray
-    tone: int | str = 0
+    tone: str = "s0"
     dots: bool = False
     dashed: bool = False
 
@@ -37,18 +40,19 @@ def plot(title: str, about: str, x: np.ndarray, series: Sequence[Series], label:
     across, up = _Axis(x, LEFT, WIDTH - RIGHT), _Axis(shown, HEIGHT - BOTTOM, TOP, log_y)
     parts = [_grid(across, up, label)]
     for s in series:
-        tone = s.tone if isinstance(s.tone, str) else f"s{s.tone}"
         dash = " dashed" if s.dashed else ""
-        parts += [f'<path class="line {tone}{dash}" d="{d}"/>' for d in _paths(across(x), up(s.y))]
+        parts += [f'<path class="line {s.tone}{dash}" d="{d}"/>' for d in _paths(across(x), up(s.y))]
         if s.dots:
             parts += [
-                f'<circle class="dot {tone}" cx="{a:.1f}" cy="{b:.1f}" r="4"/>'
+                f'<circle class="dot {s.tone}" cx="{a:.1f}" cy="{b:.1f}" r="4"/>'
                 for a, b in zip(across(x), up(s.y), strict=True)
                 if math.isfinite(b)
             ]
     named = [s for s in series if s.tone != "faint"]
     told = {"x": x.tolist(), "px": across(x).round(1).tolist(), "label": label}
-    told["series"] = [{"name": s.name, "y": [float(f"{v:.4g}") if math.isfinite(v) else None for v in s.y]} for s in named]
+    told["series"] = [
+        {"name": s.name, "y": [float(f"{v:.4g}") if math.isfinite(v) else None for v in s.y]} for s in named
+    ]
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(about)}">{"".join(parts)}'
         f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="-9" x2="-9"/></svg>'
@@ -145,7 +149,7 @@ def _paths(x: np.ndarray, y: np.ndarray) -> list[str]:
 
 
 def _legend(series: Sequence[Series]) -> str:
-    keys = (f'<li><i class="key s{s.tone}"></i>{escape(s.name)}</li>' for s in series)
+    keys = (f'<li><i class="key {s.tone}"></i>{escape(s.name)}</li>' for s in series)
     return f'<ul class="legend">{"".join(keys)}</ul>'
 
 

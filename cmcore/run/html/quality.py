@@ -20,7 +20,7 @@ APART = ("nfe", "ms")
 
 def evaluations(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
     """Return the evaluations in a folder by their files' names; files that hold none are passed over."""
-    found = []
+    found: list[tuple[str, Mapping[str, Any]]] = []
     for path in sorted(folder.glob("*.json")):
         try:
             kept = json.loads(path.read_bytes())
@@ -35,7 +35,9 @@ def evaluations(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
 def section(name: str, kept: Mapping[str, Any]) -> str:
     """Return an evaluation's plots and table as HTML."""
     rows = kept["rows"]
-    metrics = list(dict.fromkeys(k for row in rows for k, v in row.items() if k not in APART and _number(v) is not None))
+    metrics = list(
+        dict.fromkeys(k for row in rows for k, v in row.items() if k not in APART and _number(v) is not None)
+    )
     plots = "".join(_plot(metric, rows) for metric in metrics)
     head = "".join(f"<th>{escape(h)}</th>" for h in ("", "NFE", *(_title(m) for m in metrics)))
     body = "".join(
@@ -61,7 +63,7 @@ def _plot(metric: str, rows: list[Mapping[str, Any]]) -> str:
     floors = [v for row in rows if row.get("nfe") is None and (v := _number(row.get(metric))) is not None]
     series = [Series("samples", y, dots=True)]
     if floors:
-        series.append(Series("real data (the floor)", np.full(len(x), floors[0]), 5, dashed=True))
+        series.append(Series("real data (the floor)", np.full(len(x), floors[0]), "s1", dashed=True))
     about = f"{_title(metric)} against network evaluations: " + ", ".join(f"{v:.4g} at {n:g}" for n, v in measured)
     return plot(_title(metric), about, x, series, "network evaluations")
 
