@@ -61,6 +61,27 @@ def is_number(t: object) -> TypeGuard[float]:
     return isinstance(t, (int, float, np.floating, np.integer)) and not isinstance(t, bool)
 
 
+def check_within(x: Array, name: str, low: float, high: float) -> None:
+    """Raise `ValueError` unless all numbers of a host array are from ``low`` to ``high``.
+
+    Other frameworks' arrays may be traced, or would have to be waited for, so they are not looked at.
+    """
+    if isinstance(x, np.ndarray) and not ((inside := (low <= x) & (x <= high)).all()):
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {x[~inside].flat[0]}.")
+
+
+def check_label(label: Array, count: int, classes: int) -> None:
+    """Raise `TypeError` or `ValueError` unless a label is ``count`` integers, which in a NumPy array are below ``classes``."""
+    if not namespace(label).isdtype(label.dtype, "integral"):
+        raise TypeError(f"The network expects label, (B,) integers below {classes}, got {label.dtype}.")
+    if tuple(label.shape) != (count,):
+        raise ValueError(f"The network expects label of shape ({count},), one a sample, got {tuple(label.shape)}.")
+    if isinstance(label, np.ndarray) and (beyond := label[label >= classes]).size:
+        raise ValueError(
+            f"The network's classes are 0 to {classes - 1}, or negative for none; got the label {beyond[0]}."
+        )
+
+
 def check_above_zero(t: Time, x: Array, what: str) -> None:
     """Raise `ValueError` if a time, given as a number, is 0, where ``what`` is not defined, or in x's dtype next to it."""
     xp = check_state(x)

@@ -65,11 +65,13 @@ def atomic_write(
     ``content`` is bytes, or a function that writes to the open binary file it is given. The bytes go to a temporary
     file in the same folder, are flushed to the disk and take the file's name in one step. If anything is raised on the
     way the temporary file is removed; a kill can leave it behind, as a hidden file ending in ".tmp". The folder must
-    exist (`FileNotFoundError`). An `OSError` names the file. What a disk does not support, of flushing and of permissions,
+    exist (`FileNotFoundError`); a device or a pipe is an `Error` and stays what it is. An `OSError` names the file. What a disk does not support, of flushing and of permissions,
     is left out with a warning. Without ``durable`` nothing is waited for: a kill does no harm, a power cut may.
     """
     # Through a link, so that the file it points to is replaced and not the link.
     target = Path(path).resolve()
+    if target.exists() and not (target.is_file() or target.is_dir()):
+        raise Error(f"{path} is not a file that can be replaced but a device or a pipe; choose another place.")
     temporary = target.with_name(f".{uuid.uuid4().hex}.tmp")
     with placed(target):
         try:

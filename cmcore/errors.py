@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 
+from cmcore._words import printable
+
 
 class Error(Exception):
     """A problem the user can mend, told in a sentence: a missing framework, an unreadable checkpoint, a bad data folder."""
@@ -24,6 +26,6 @@ def sentence(problem: BaseException) -> str:
     if isinstance(problem, OSError) and problem.strerror:
         where = f": {problem.filename}" if problem.filename else ""
         advice = _ADVICE.get(errno.errorcode.get(problem.errno or 0, ""))
-        return f"{problem.strerror}{where}." + (f" {advice}." if advice else "")
-    text = " ".join(str(problem).split()) or type(problem).__name__
+        return printable(f"{problem.strerror}{where}." + (f" {advice}." if advice else ""))
+    text = printable(" ".join(str(problem).split())) or type(problem).__name__
     return text if text.endswith((".", "!", "?")) else text + "."

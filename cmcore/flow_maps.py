@@ -33,7 +33,7 @@ Velocity = Callable[[Array, Array], Array]
 """``v(x, t)``, the ODE's right-hand side, shaped like x."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
 class AverageVelocity:
     """``X(x, t, s) = x - (t - s) u(x, t, s)`` with ``u = net(x, t, c_end=t - s)`` (Geng et al. 2025, section 4).
 
@@ -55,7 +55,7 @@ class AverageVelocity:
         return x - per_sample(t - s, x) * self.velocity(x, t, s, **cond)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
 class TowardDenoiser:
     """``G(x, t, s) = (s / t) x + (1 - s / t) g(x, t, s)`` on the path ``x_0 + t z`` (CTM; Kim et al. 2024, equation 9).
 

@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
-from cmcore._arrays import check_real, check_same, from_host
+from cmcore._arrays import check_real, check_same, check_within, from_host, is_number
 from cmcore._normal import log_cdf
 from cmcore._options import check_kind
 from cmcore.backend import Array, namespace
@@ -62,11 +62,14 @@ def karras(n: int, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO,
 def karras_time(index: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> Array:
     """Return the times of the n-point Karras grid at floating-point indices in [0, n - 1], fractional ones included.
 
-    Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact.
+    Traceable in ``index`` and ``n`` (a number or an array that broadcasts with index). The end points are exact. Indices
+    beyond them are a `ValueError` in a NumPy array, and the end points' in arrays that may be traced.
     """
     check_range(t_min, t_max, rho)
     _check_points(n)
     xp = check_real(index, "index")
+    if is_number(n):
+        check_within(index, "index", 0, float(n) - 1)
     t = _ramp(xp, index / (n - 1), t_min, t_max, rho)
     t = xp.where(index <= 0, xp.full_like(t, t_min), t)
     return xp.where(index >= n - 1, xp.full_like(t, t_max), t)
@@ -95,9 +98,10 @@ def karras_midpoint(t: Array, r: Array, rho: float = RHO) -> Array:
 def uniform_pair(u: Array, n: Array | float, t_min: float = T_MIN, t_max: float = T_MAX, rho: float = RHO) -> TimePair:
     """Draw neighbours of the n-point Karras grid, all equally likely (Song et al. 2023, algorithms 2 and 3).
 
-    ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile.
+    ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), so that a curriculum does not recompile. Other u are a
+    `ValueError` in a NumPy array; arrays that may be traced are not looked at.
     """
-    xp = check_real(u, "u")
+    xp = _check_uniform(u)
     _check_points(n)
     return _neighbours(_below(xp.floor(u * (n - 1)), n), n, t_min, t_max, rho)
 
@@ -127,7 +131,7 @@ def lognormal_index_pair(
 
     ``u``, (B,), is uniform in [0, 1); ``n`` may be an array (), at most ``n_max``, the size of what is computed.
     """
-    xp = check_real(u, "u")
+    xp = _check_uniform(u)
     _check_points(n)
     _check_points(n_max, "n_max")
     if isinstance(n, (int, float)) and n > n_max:
@@ -165,7 +169,7 @@ def heavy_tailed_time(
     _check_law(mean, scale, "scale")
     if not 0 < df < math.inf:
         raise ValueError(f"The degrees of freedom df must be positive and finite, got {df}.")
-    xp = check_real(u, "u")
+    xp = _check_uniform(u)
     table = from_host(_student_quantiles(math.log(t_min), math.log(t_max), mean, scale, df), like=u)
     distance = xp.abs(xp.expand_dims(u * (_TABLE - 1), axis=1) - from_host(np.arange(float(_TABLE)), like=u))
     hats = xp.maximum(1.0 - distance, xp.zeros_like(distance))
@@ -341,6 +345,13 @@ def _student_quantiles(low: float, high: float, mean: float, scale: float, df: f
     density = (1 + ((x - mean) / scale) ** 2 / df) ** (-(df + 1) / 2)
     mass = np.concatenate([[0.0], np.cumsum((density[1:] + density[:-1]) / 2)])
     return np.interp(np.linspace(0, 1, _TABLE), mass / mass[-1], x)
+
+
+def _check_uniform(u: Array) -> Any:
+    xp = check_real(u, "u")
+    # 1 is what a number just below it becomes in fewer digits.
+    check_within(u, "u", 0, 1)
+    return xp
 
 
 def _neighbours(index: Array, n: Array | float, t_min: float, t_max: float, rho: float) -> TimePair:

@@ -16,6 +16,7 @@ import numpy as np
 
 from cmcore import networks, recipes
 from cmcore._files import check_finite, read_arrays, write_arrays
+from cmcore._words import counted, printable
 from cmcore.backend import Backend, default, load
 from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
@@ -159,7 +160,9 @@ class Model:
             if isinstance(one, (int, np.integer)) or (isinstance(one, str) and one.isdecimal() and not numbered):
                 if 0 <= int(one) < classes:
                     return int(one)
-            known = ", ".join(names[:20]) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"
+            known = (
+                ", ".join(map(printable, names[:20])) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"
+            )
             raise ValueError(f"There is no class {one!r}; the model's classes are {known}.")
 
         if len(given) != n:
@@ -168,10 +171,10 @@ class Model:
 
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.data.shape))
-        classes = f", {self.architecture.classes} classes" if self.architecture.classes else ""
+        classes = f", {counted(self.architecture.classes, 'class', 'classes')}" if self.architecture.classes else ""
         return (
             f"Model({self.recipe.name}, {self.architecture.kind} of {parameters(self.architecture):,} parameters, "
-            f"{self.data.name}: {shape}{classes}, step {self.step:,} of {self.steps:,})"
+            f"{printable(self.data.name)}: {shape}{classes}, step {self.step:,} of {self.steps:,})"
         )
 
     def _repr_png_(self) -> bytes | None:

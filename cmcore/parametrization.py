@@ -153,7 +153,7 @@ class Prediction:
         return Scalings(c_skip, c_out, one, self.time_scale * t)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
 class ConsistencyFunction:
     """A network under a parametrisation: ``f(x, t, **cond) = c_skip x + c_out F(c_in x, c_noise, **cond)``.
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
 
-from cmcore._arrays import Time, as_times, check_above_zero, check_same, check_state, is_number, per_sample
+from cmcore._arrays import Time, as_times, check_above_zero, check_real, check_same, check_state, is_number, per_sample
 from cmcore._options import check_positive
 from cmcore.backend import Array, namespace
 
@@ -46,7 +46,12 @@ _NUMBERS = SimpleNamespace(
 
 
 def functions(t: Array | float) -> Any:
-    """Return the namespace of an array, or for a Python number what a path needs of one: compilers see a constant there."""
+    """Return the namespace of an array, or for a Python number what a path needs of one: compilers see a constant there.
+
+    `TypeError` for what is neither a number nor an array of real floating-point numbers.
+    """
+    if not is_number(t):
+        return check_real(t, "A path's time")
     return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
 
 
@@ -198,6 +203,7 @@ class VE(Path):
 
     def b(self, t: Array) -> Array:
         """Return t."""
+        functions(t)
         return t
 
     def da(self, t: Array) -> Array:
@@ -215,7 +221,7 @@ class VE(Path):
 
     def diffusion(self, t: Array) -> Array:
         """Return the diffusion coefficient ``sigma(t) = sqrt(2 t)`` of the forward SDE."""
-        return namespace(t).sqrt(2.0 * t)
+        return functions(t).sqrt(2.0 * t)
 
     def score_estimate(self, x0: Array, x: Array, t: Time) -> Array:
         """Return ``-(x_t - x_0) / t^2``, unbiased for the score given x_t (Song et al. 2023, equation 9)."""
@@ -273,10 +279,12 @@ class Linear(Path):
 
     def a(self, t: Array) -> Array:
         """Return 1 - t."""
+        functions(t)
         return 1.0 - t
 
     def b(self, t: Array) -> Array:
         """Return t."""
+        functions(t)
         return t
 
     def da(self, t: Array) -> Array:
@@ -325,6 +333,7 @@ class VP(Path):
 
     def da(self, t: Array) -> Array:
         """Return ``-beta(t) a / 2`` with beta linear in t."""
+        functions(t)
         return -0.5 * (self.beta_min + (self.beta_max - self.beta_min) * t) * self.a(t)
 
     def db(self, t: Array) -> Array:
@@ -369,6 +378,7 @@ class Cosine(Path):
 
 
 def _check_ratio(sigma: Array | float) -> None:
+    functions(sigma)
     if is_number(sigma) and not 0 <= sigma < math.inf:
         raise ValueError(f"A noise-to-signal ratio sigma must be finite and at least 0, got {sigma}.")
 

@@ -6,6 +6,7 @@ A backend supplies `cmcore.backend.TrainStep`, the compiled step with its optimi
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from cmcore._arrays import conditions
-from cmcore._options import check_kind
+from cmcore._arrays import check_label, conditions
+from cmcore._options import check_count, check_kind
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
 from cmcore.types import Array, Loss, Network
@@ -26,6 +27,10 @@ _DRAWS: dict[str, Callable[[Stream], Callable[..., Array]]] = {
     "uniform": lambda stream: stream.uniform,
     "normal": lambda stream: stream.normal,
 }
+
+
+_CALL = re.compile(r"\b(forward|__call__|<lambda>)\(\) (got an unexpected keyword|takes|missing) ")
+_DTYPE = re.compile("dtype|float|double|half", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -156,6 +161,7 @@ class Trainer:
         self._backend, self._spec = backend, spec
         self._needed = ("lr", *(f"{name}_decay" for name in spec.averages))
         self._step = backend.train_step(net, spec, frozen or {})
+        self._classes = getattr(net, "classes", 0)
         self._looked = math.isinf(spec.largest)
 
     def step(
@@ -167,10 +173,19 @@ class Trainer:
         values at this step (all of them plain numbers, the same keys at each step); they reach the compiled code as 0-d
         arrays, so that a change of value never recompiles.
         """
+        check_count("The step's number", index, 0)
+        if not isinstance(scalars, Mapping):
+            raise TypeError(
+                f"The scalars must be a mapping, such as recipe.scalars(step, total), got {type(scalars).__name__}."
+            )
         if missing := [name for name in self._needed if name not in scalars]:
             raise ValueError(f"The train step needs the scalar {missing[0]!r}; it got {', '.join(scalars) or 'none'}.")
         if not _is_floating(x0):
             raise ValueError(f"The train step expects floating-point data x0, got {getattr(x0, 'dtype', type(x0))}.")
+        if not x0.shape or 0 in x0.shape:
+            raise ValueError(
+                f"The train step expects a batch x0 of at least one sample, (B, ...), got shape {tuple(x0.shape)}."
+            )
         if x0.shape[0] % self._spec.accumulate:
             raise ValueError(
                 f"A batch of {x0.shape[0]} cannot be taken in {self._spec.accumulate} equal parts; accumulate must divide it."
@@ -178,9 +193,16 @@ class Trainer:
         if not self._looked:
             self._look(x0)
         cond = dict(conditions(cond))
+        if isinstance(label := cond.get("label"), np.ndarray) and isinstance(self._classes, int) and self._classes:
+            check_label(label, x0.shape[0], self._classes)
         if self._spec.dropout:
             cond[DROPOUT] = dropout_key(self._spec.seed, index, self._spec.accumulate)
-        return self._step(index, x0, scalars, cond)
+        try:
+            return self._step(index, x0, scalars, cond)
+        except Exception as problem:
+            if said := self._explained(problem, x0, cond):
+                raise TypeError(said) from problem
+            raise
 
     @property
     def seen(self) -> Sequence[tuple[Array, Array]]:
@@ -236,6 +258,21 @@ class Trainer:
                 "scale the data to a standard deviation of about 0.5, and undo that after sampling.",
                 stacklevel=3,
             )
+
+    def _explained(self, problem: Exception, x0: Array, cond: Mapping[str, Array]) -> str:
+        """What a framework's own error means where a network does not fit; empty if it is another's."""
+        told = " ".join(str(problem).split()).rstrip(".")
+        if isinstance(problem, TypeError) and _CALL.search(told):
+            also = "".join(f", {name}={name}" for name in [*cond, *(["c_end"] if "'c_end'" in told else [])])
+            return (
+                f"The networks of this step are called as net(x, c_noise{also}), and one must be callable so: {told}."
+            )
+        given = str(self._backend.asarray(x0).dtype).rpartition(".")[2]
+        weights = {str(a.dtype).rpartition(".")[2] for a in self._step.state()["ema"].values()}
+        if given not in weights and _DTYPE.search(told):
+            own = " or ".join(sorted(weights))
+            return f"The data x0 must have the dtype of the network's weights, {own}, got {given}: {told}."
+        return ""
 
     def _host(self, array: Any) -> np.ndarray:
         return np.array(array) if isinstance(array, np.ndarray) else self._backend.to_numpy(array)

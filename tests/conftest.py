@@ -131,6 +131,14 @@ def jax_x64() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Decoded pictures are not kept where the user's own are."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
 @pytest.fixture(params=LIBRARIES)
 def lib(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Each array library in turn, float64 included."""

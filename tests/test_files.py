@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cmcore._files import atomic_write, read_arrays, write_arrays
+from cmcore.errors import Error
 
 
 def names(folder):
@@ -129,3 +130,14 @@ def test_a_file_that_cannot_be_opened_is_not_said_to_be_missing(tmp_path, monkey
         read_arrays(path)
     assert told.value.errno == (errno.EIO if readable else errno.EACCES)
     assert told.value.filename == str(path)
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(
+        Error, match="pipe is not a file that can be replaced but a device or a pipe; choose another place"
+    ):
+        atomic_write(tmp_path / "pipe", b"x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert names(tmp_path) == ["pipe"]

@@ -156,6 +156,33 @@ def test_grids_of_too_few_points(name, n):
     refused(lambda: GRIDS[name](n), "n")
 
 
+DRAWN = {
+    "uniform_pair": lambda u: grids.uniform_pair(u, 10).t,
+    "lognormal_index_pair": lambda u: grids.lognormal_index_pair(u, 10, 10).t,
+    "heavy_tailed_time": lambda u: grids.heavy_tailed_time(u, 0.002, 80.0),
+    "karras_time": lambda u: grids.karras_time(9.0 * u, 10),
+}
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_numbers_that_are_not_uniform_are_refused_where_they_can_be_looked_at(name):
+    for dtype in (np.float32, np.float64):
+        for wrong in (1.01, 2.0, -0.01, -1e-30, math.nan, math.inf):
+            refused(
+                lambda wrong=wrong, dtype=dtype: DRAWN[name](np.array([0.5, wrong, 0.1], dtype)), "from 0 to", "got"
+            )
+        edges = DRAWN[name](np.array([0.0, np.nextafter(dtype(1), dtype(0)), 1.0], dtype))
+        assert np.isfinite(edges).all()
+        assert edges.dtype == dtype
+        assert DRAWN[name](np.zeros(0, dtype)).shape == (0,)
+
+
+def test_the_curriculum_of_an_array_is_left_alone():
+    assert np.isfinite(grids.karras_time(np.array([0.0, 4.0]), np.array(3.0))).all()
+    refused(lambda: grids.karras_time(np.array([0.0, 4.0]), 3), "index must be from 0 to 2, got 4.0")
+    refused(lambda: grids.karras_time(np.array(4.0), np.float32(3)), "index must be from 0 to 2, got 4.0")
+
+
 LAWS = {
     "lognormal_index_pmf": lambda m, s: grids.lognormal_index_pmf(10, m, s),
     "lognormal_index_pair": lambda m, s: grids.lognormal_index_pair(U, 10, 10, m, s),

@@ -40,3 +40,141 @@ def test_times_beyond_a_paths_end_are_refused_by_the_losses(lib):
     for path in (cm.paths.VP(), cm.paths.Linear(), cm.paths.Cosine()):
         with pytest.raises(ValueError, match=r"are at most 1\.0, got 80\.0"):
             cm.losses.denoising(lambda x, t: x, x, x, 80.0, path=path)
+
+
+def own(backend, inputs="x, c_noise", parameters=True):
+    """A network as a user writes it for a framework: a linear map with these inputs, or one that has nothing to train."""
+    scope = {}
+    if backend.name == "torch":
+        import torch
+
+        base, linear = torch.nn.Module, lambda: torch.nn.Linear(2, 2)
+        body = f"def forward(self, {inputs}): return self.linear(x) if self.linear else 0.5 * x"
+    elif backend.name == "jax":
+        import equinox
+        import jax
+
+        base, linear = equinox.Module, lambda: equinox.nn.Linear(2, 2, key=jax.random.key(0))
+        body = f"def __call__(self, {inputs}): return jax.vmap(self.linear)(x) if self.linear else 0.5 * x"
+        scope["jax"] = jax
+    else:
+        from tinygrad import nn
+
+        base, linear = object, lambda: nn.Linear(2, 2)
+        body = f"def __call__(self, {inputs}): return self.linear(x) if self.linear else 0.5 * x"
+    members = {}
+    exec(body, scope, members)  # the text is ours
+    if backend.name == "jax":
+
+        class Own(base):
+            linear: object
+
+        return type("Own", (Own,), members)(linear() if parameters else None)
+
+    class Own(base):
+        def __init__(self):
+            super().__init__()
+            self.linear = linear() if parameters else None
+
+    return type("Own", (Own,), members)()
+
+
+X0 = np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
+
+
+def step(backend, net, x0=X0, recipe="ect", cond=None, index=0, scalars=None, **frozen):
+    recipe = cm.recipes.get(recipe)
+    trainer = cm.Trainer(backend, net, recipe.train_spec(compiled=False), frozen)
+    return trainer.step(index, x0, recipe.scalars(0, 10) if scalars is None else scalars, cond)
+
+
+def test_a_network_of_ones_own_is_trained(trainable):
+    assert np.isfinite(trainable.to_numpy(step(trainable, own(trainable))))
+    label = {"label": np.zeros(4, np.int32)}
+    assert np.isfinite(trainable.to_numpy(step(trainable, own(trainable, "x, c_noise, label"), cond=label)))
+
+
+@pytest.mark.parametrize("shape", [(0, 2), (4, 0), ()], ids=str)
+def test_an_empty_batch_is_no_batch(trainable, shape):
+    with pytest.raises(ValueError, match=r"expects a batch x0 of at least one sample.*got shape \(.*\)\.$"):
+        step(trainable, own(trainable), trainable.asarray(np.zeros(shape, np.float32)))
+
+
+def test_data_of_another_precision_than_the_network_are_told_or_trained_on(trainable):
+    x0 = X0.astype(np.float64)
+    if trainable.name == "torch":
+        for given in (x0, trainable.asarray(x0)):
+            with pytest.raises(
+                TypeError, match=r"x0 must have the dtype of the network's weights, float32, got float64: "
+            ):
+                step(trainable, own(trainable), given)
+    else:
+        assert np.isfinite(trainable.to_numpy(step(trainable, own(trainable), x0)))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "recipe", "cond", "told"),
+    [
+        ("x, c_noise", "ect", "label", r"net\(x, c_noise, label=label\).*unexpected keyword argument 'label'\.$"),
+        ("x, c_noise", "psd", None, r"net\(x, c_noise, c_end=c_end\).*unexpected keyword argument 'c_end'\.$"),
+        ("x, c_noise, label", "ect", None, r"net\(x, c_noise\), and one .*missing 1 required .*'label'\.$"),
+        ("x", "ect", None, r"net\(x, c_noise\), and one .*takes 2 positional arguments but 3 were given\.$"),
+    ],
+    ids=["label", "c_end", "no label", "no time"],
+)
+def test_a_network_without_an_input_that_it_needs_is_told(trainable, inputs, recipe, cond, told):
+    cond = cond and {cond: np.zeros(4, np.int32)}
+    net = own(trainable, inputs)
+    with pytest.raises(TypeError, match=told):
+        step(trainable, net, recipe=recipe, cond=cond, teacher=own(trainable, "x, c_noise, **rest"))
+
+
+def test_other_mistakes_of_a_loss_stay_what_they_are(trainable):
+    def loss(nets, x0, z, tau, scalars, cond):
+        raise error
+
+    trainer = cm.Trainer(trainable, own(trainable), cm.TrainSpec(loss, compiled=False))
+    for error in (TypeError("f() got an unexpected keyword argument 'a'"), RuntimeError("dtype"), KeyError("forward")):
+        with pytest.raises(type(error)) as caught:
+            trainer.step(0, X0, {"lr": 0.1, "ema_decay": 0.5})
+        assert caught.value is error
+
+
+def test_a_network_with_nothing_to_train_is_told(trainable):
+    with pytest.raises(TypeError, match=r"parameters.*(none|0 parameters).*\.$"):
+        step(trainable, own(trainable, parameters=False))
+    if trainable.name == "torch":
+        with pytest.raises(TypeError, match=r"none that require a gradient\.$"):
+            step(trainable, own(trainable).requires_grad_(False))
+
+
+@pytest.mark.parametrize("recipe", [n for n in cm.recipes.names() if cm.recipes.get(n).needs_teacher])
+def test_a_method_without_its_teacher_says_how_it_is_given(recipe):
+    nets = dict.fromkeys(("online", "target"), lambda x, *times, **cond: 0.5 * x)
+    method = cm.recipes.get(recipe)
+    tau = np.full((4,) if method.draws == 1 else (4, method.draws), 0.4, np.float32)
+    scalars = {name: np.asarray(value, np.float32) for name, value in method.scalars(0, 10).items()}
+    if method.starts_as_teacher:
+        return
+    with pytest.raises(ValueError, match=r'frozen=\{"teacher": network\}\.$'):
+        method.loss(nets, X0, X0, tau, scalars, {})
+
+
+def test_a_steps_number_and_scalars_are_checked(trainable):
+    for index in (-1, 0.5, "a", None):
+        with pytest.raises((TypeError, ValueError), match=r"The step's number must be"):
+            step(trainable, own(trainable), index=index)
+    for scalars in ([1.0], 0.1):
+        with pytest.raises(TypeError, match=r"scalars must be a mapping, such as recipe\.scalars\(step, total\)"):
+            step(trainable, own(trainable), scalars=scalars)
+
+
+def test_a_trainers_labels_are_the_networks_classes(trainable):
+    net = trainable.network(cm.networks.ResidualMLP((2,), width=4, blocks=1, features=2, classes=3))
+    for label, told in (
+        (np.array([0, 1, 2, 3]), r"classes are 0 to 2, or negative for none; got the label 3\.$"),
+        (np.zeros((4, 1), int), r"label of shape \(4,\), one a sample, got \(4, 1\)\.$"),
+        (np.zeros(4), r"integers below 3, got float64\.$"),
+    ):
+        with pytest.raises((TypeError, ValueError), match=told):
+            step(trainable, net, cond={"label": label})

@@ -27,6 +27,8 @@ class TrainStep:
     def __init__(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network], device: str) -> None:
         self._spec, self._device = spec, device
         self.seen: list[tuple[Tensor, Tensor]] = []
+        if not parameters(net):
+            raise TypeError(f"The tinygrad trainer trains parameters, and {type(net).__name__} has none.")
         self._online = _copied(net)
         self._target = _copied(net) if spec.keep_target else None
         target = self._online if self._target is None else self._target

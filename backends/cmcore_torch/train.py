@@ -40,6 +40,10 @@ class TrainStep:
         self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._online = copy.deepcopy(net).to(device).train()
         named = {name: p for name, p in self._online.named_parameters() if p.requires_grad}
+        if not named:
+            raise TypeError(
+                f"The torch trainer trains parameters, and {type(net).__name__} has none that require a gradient."
+            )
         self._names, self._parameters = list(named), list(named.values())
         self._ema = [p.detach().clone() for p in self._parameters]
         self._target = copy.deepcopy(self._online).requires_grad_(False) if spec.keep_target else None

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 
 from cmcore import recipes
+from cmcore._words import counted, printable
+from cmcore.interchange.conventions import is_average_velocity
 from cmcore.model import Model
 from cmcore.networks.cost import multiply_adds, parameters
 
@@ -13,6 +15,17 @@ _USES = {
 
 pipeline = {pipeline}.from_pretrained("THIS_FOLDER")
 pipeline(num_inference_steps={steps}).images[0].save("image.png")""",
+    "flow map": """import cmcore as cm, torch
+from diffusers import FlowMapEulerDiscreteScheduler
+
+cm.use("torch")
+u = cm.load_model("THIS_FOLDER").network()  # the average velocity u(x, t, c_end=t - s)
+scheduler = FlowMapEulerDiscreteScheduler.from_pretrained("THIS_FOLDER", subfolder="scheduler")
+scheduler.set_timesteps(2)
+x, times = torch.randn(4, {shape}), [*scheduler.timesteps / 1000, 0.0]
+for k, t in enumerate(scheduler.timesteps):
+    start, gap = (torch.full((4,), float(n)) for n in (times[k], times[k] - times[k + 1]))
+    x = scheduler.step(u(x, start, c_end=gap{label}), t, x).prev_sample""",
     "edm": """import cmcore as cm
 
 model = cm.import_model("THIS_FOLDER")
@@ -31,10 +44,13 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
     """
     recipe, data, network = model.recipe, model.data, model.architecture
     shape = " x ".join(map(str, data.shape))
-    classes = f", {len(data.classes)} classes ({', '.join(data.classes[:10])}{', ...' if data.classes[10:] else ''})"
+    listed = f"{', '.join(map(_cell, data.classes[:10]))}{', ...' if data.classes[10:] else ''}"
+    classes = f", {counted(len(data.classes), 'class', 'classes')} ({listed})"
     settings = {
         "pipeline": "DDPMPipeline" if recipe.default_steps > 1 else "ConsistencyModelPipeline",
         "steps": recipe.default_steps,
+        "shape": ", ".join(map(str, data.shape)),
+        "label": f", label=torch.arange(4) % {network.classes}" if network.classes else "",
         "file": "function.onnx" if recipe.default_steps > 1 else "generator.onnx",
     }
     head = {"license": license or "unknown", "library_name": "diffusers" if to == "diffusers" else "cmcore"}
@@ -45,13 +61,13 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         "tags: [consistency-models, image-generation]" if data.images else "tags: [consistency-models]",
         "---",
         "",
-        f"# {data.name} by {recipe.name}",
+        f"# {printable(data.name)} by {recipe.name}",
         "",
         f"{kind}, trained by cmcore's recipe `{recipe.name}` for {model.step:,} of {model.steps:,} steps.",
         "",
         "| | |",
         "|---|---|",
-        f"| data | {data.name}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
+        f"| data | {_cell(data.name)}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
         f"| digest of the data | {data.fingerprint or 'not known'} |",
         f"| network | {network.kind}, {parameters(network):,} parameters, {multiply_adds(network):,} multiply-adds an evaluation |",
         f"| times | t from {recipe.t_min:g} to {recipe.t_max:g}, sigma_data {recipe.sigma_data:g} |",
@@ -59,7 +75,7 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         f"| license | {license or 'unknown: its owner has not said (cmcore export --license)'} |",
         "",
         "```python",
-        _USES[to].format(**settings),
+        _USES["flow map" if to == "diffusers" and is_average_velocity(recipe) else to].format(**settings),
         "```",
         "",
         *(["Measured:", "", "```", figures.rstrip(), "```", ""] if figures else []),
@@ -71,6 +87,11 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         "",
     ]
     return "\n".join(lines)
+
+
+def _cell(name: str) -> str:
+    """A name within a table."""
+    return printable(name).replace("|", "\\|")
 
 
 def _range(model: Model) -> str:

@@ -11,6 +11,7 @@ from cmcore import grids, recipes
 from cmcore.errors import Error
 from cmcore.networks import Adapted, Architecture
 from cmcore.networks.clocks import SCHEDULES, betas_of, ratios
+from cmcore.paths import Linear
 from cmcore.recipes import Recipe
 
 KINDS = ("consistency", "score")
@@ -130,13 +131,19 @@ def of_kind(kind: str, numbers: tuple[float, float] = (0.25, 0.0)) -> Convention
     return Convention(kind, numbers=numbers)
 
 
+def is_average_velocity(recipe: Recipe) -> bool:
+    """Whether a model is a flow map by its average velocity on the straight path, as diffusers' FlowMapEulerDiscreteScheduler uses one."""
+    return recipe.form["kind"] == "AverageVelocity" and isinstance(recipe.path, Linear)
+
+
 def of_model(recipe: Recipe, architecture: Architecture) -> Convention:
     """Return the convention of a model of ours; an `Error` for one that no published program has the like of."""
     if recipe.two_times or recipe.family != "edm":
         what = "a flow map, whose network has two times" if recipe.two_times else f"of the kind {recipe.family!r}"
         raise Error(
             f"The model, trained with {recipe.name!r}, is {what}; the published programs' networks have one time and EDM's "
-            "scalings, so it cannot be exported to them."
+            "scalings, so it cannot be exported to them"
+            + (" (but to diffusers' flow-map scheduler: --to diffusers)." if is_average_velocity(recipe) else ".")
         )
     kind = "score" if recipe.name in ("edm", "pd") else "consistency"
     t_min = recipe.t_min if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0

@@ -14,7 +14,7 @@ import numpy as np
 from cmcore._files import atomic_write, check_finite
 from cmcore.errors import Error
 from cmcore.interchange.card import card
-from cmcore.interchange.conventions import Convention, of_model, to_preconditioning, to_scheduler
+from cmcore.interchange.conventions import Convention, is_average_velocity, of_model, to_preconditioning, to_scheduler
 from cmcore.interchange.layouts import LAYOUTS
 from cmcore.interchange.onnx import write_onnx
 from cmcore.interchange.opening import CONFIG, SCHEDULER, SETTINGS, WEIGHTS, Opened
@@ -22,7 +22,7 @@ from cmcore.interchange.table import given
 from cmcore.interchange.torch_file import write_state_dict
 from cmcore.interchange.unet_config import unet_config
 from cmcore.interchange.unets import same
-from cmcore.model import Model
+from cmcore.model import MODEL, Model, save_model
 from cmcore.networks import Adapted, UNet, to_config
 from cmcore.run.config import differing
 
@@ -32,7 +32,8 @@ def export_model(
 ) -> None:
     """Write a model as another program's file or folder, which must be new; `Error` if that program has no such models.
 
-    ``to`` is one of `FORMATS`: "diffusers", a folder that ``ConsistencyModelPipeline`` or ``DDPMPipeline`` loads; "openai", a state dict
+    ``to`` is one of `FORMATS`: "diffusers", a folder that ``ConsistencyModelPipeline`` or ``DDPMPipeline`` loads, or, for a flow map that
+    predicts average velocities, the model and a ``FlowMapEulerDiscreteScheduler``, for diffusers has no network of two times; "openai", a state dict
     for ``cm.unet.UNetModel``; "edm", a folder with safetensors under the names of NVlabs/edm's networks, and settings - not
     their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says. A folder gets a model card, README.md, with the
     ``license`` and the ``figures`` that are given.
@@ -49,6 +50,11 @@ def export_model(
 
 
 def _diffusers(model: Model, out: Path) -> None:
+    if is_average_velocity(model.recipe):
+        (out / "scheduler").mkdir(parents=True, exist_ok=True)
+        save_model(model, out / MODEL)
+        _write_json(out / "scheduler" / SCHEDULER, _FLOW_MAP)
+        return
     network, weights, convention = _published(model)
     pipeline, scheduler = to_scheduler(convention)
     companion = {"unet": unet_config(network), "scheduler": scheduler}
@@ -96,6 +102,13 @@ FORMATS: dict[str, Callable[[Model, Path], None]] = {
 """What a model can be exported to: each writes it to a place that is new."""
 
 _VERSION = "0.42.0"
+
+_FLOW_MAP = {
+    "_class_name": "FlowMapEulerDiscreteScheduler",
+    "_diffusers_version": _VERSION,
+    "num_train_timesteps": 1000,
+    "shift": 1.0,
+}
 
 
 def _published(model: Model) -> tuple[UNet, dict[str, np.ndarray], Convention]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from cmcore._arrays import check_label
 from cmcore.networks.layers import Embedding, Fourier, Linear, LogWeight, SiLU, check_end
 from cmcore.networks.part import Part
 from cmcore.types import Array
@@ -21,7 +22,10 @@ class Checked(Part):
     classes: int
 
     def check(self, x: Array, c_noise: Array, label: Array | None) -> None:
-        """Raise `ValueError` unless x, c_noise and label have the shapes that the network was made for."""
+        """Raise `ValueError` unless x, c_noise and label have the shapes that the network was made for, and labels are its classes.
+
+        Labels are integers, else it is a `TypeError`; their values are looked at in NumPy arrays only, as others may be traced.
+        """
         if tuple(x.shape[1:]) != self.shape:
             raise ValueError(f"The network expects x of shape (B, {str(self.shape)[1:-1]}), got {tuple(x.shape)}.")
         if tuple(c_noise.shape) != tuple(x.shape[:1]):
@@ -34,6 +38,8 @@ class Checked(Part):
             )
         if label is not None and not self.classes:
             raise ValueError("The network has no classes, so it takes no label; build it with classes > 0.")
+        if label is not None:
+            check_label(label, x.shape[0], self.classes)
 
 
 class Conditioned(Checked):

@@ -10,7 +10,8 @@ from cmcore.backend import Array, Network
 def network(nets: Mapping[str, Network], name: str) -> Network:
     """Return the network of that name, or raise `ValueError`."""
     if name not in nets:
-        raise ValueError(f"The loss needs the network {name!r}, got {', '.join(nets) or 'none'}.")
+        how = "" if name in ("online", "target") else f' Give the trainer frozen={{"{name}": network}}.'
+        raise ValueError(f"The loss needs the network {name!r}, got {', '.join(nets) or 'none'}.{how}")
     return nets[name]
 
 

@@ -53,7 +53,7 @@ CHOICES: dict[str, Collection[str]] = {
 
 
 WELL_BELOW = 10.0
-"""How far the data's scale should be below t_max, as a factor."""
+"""How far the data's scale should be below t_max, and above t_min, as a factor."""
 
 
 class Batch(NamedTuple):
@@ -76,7 +76,7 @@ class Recipe(ABC):
 
     Data should have a mean near 0 and a standard deviation, ``sigma_data``, of about 0.5, as pixels in [-1, 1] have: the times
     reach from t_min to t_max whatever the data. Where sigma_data, or the root mean square of a trainer's first batch, is
-    more than a tenth of t_max, a warning says so.
+    more than a tenth of t_max, or sigma_data less than ten times t_min, a warning says so.
 
     ``learned_weight`` multiplies each sample's loss L by ``e^w`` and subtracts w, a function of the time that the network
     learns (its `log_weight`): at the optimum every time's weighted loss is 1 (Karras et al. 2024; Lu & Song 2024).
@@ -133,6 +133,12 @@ class Recipe(ABC):
             warnings.warn(
                 f"sigma_data={self.sigma_data:g} is not well below t_max={self.t_max:g}: samples start from noise in which such "
                 "data can still be seen. Scale the data to a standard deviation of about 0.5 (or raise t_max).",
+                stacklevel=3,
+            )
+        if self.sigma_data < self.t_min * WELL_BELOW:
+            warnings.warn(
+                f"sigma_data={self.sigma_data:g} is not well above t_min={self.t_min:g}: the least noise hides what such data hold. "
+                "Scale the data to a standard deviation of about 0.5 (or lower t_min).",
                 stacklevel=3,
             )
 

@@ -8,6 +8,7 @@ from dataclasses import MISSING
 from typing import Any
 
 from cmcore import networks
+from cmcore._words import counted
 from cmcore.errors import Error, sentence
 from cmcore.networks import Architecture
 from cmcore.networks.cost import multiply_adds, parameters
@@ -66,7 +67,7 @@ def _row(name: str) -> list[str]:
         made = _made(name, network)
     except (ValueError, TypeError) as unfit:
         return [name, network.kind, "-", "-", "-", sentence(unfit)]
-    classes = f", {made.classes:,} classes" if made.classes else ""
+    classes = f", {counted(made.classes, 'class', 'classes')}" if made.classes else ""
     data = f"{' x '.join(map(str, made.shape))}{classes}"
     return [name, network.kind, data, _count(parameters(made)), _count(multiply_adds(made)), ""]
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
+from cmcore._words import printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
@@ -81,7 +82,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one sentence, without the usage before it."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cmcore: {message[:1].upper()}{message[1:]}; see {self.prog} --help.\n")
+        self.exit(2, f"cmcore: {printable(message[:1].upper() + message[1:])}; see {self.prog} --help.\n")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -142,7 +143,9 @@ def _add_train(sub: Any) -> None:
     # Only what is typed appears in the result, so that what contradicts a run to be resumed can be told from defaults.
     parser.argument_default = argparse.SUPPRESS
     parser.add_argument(
-        "--data", type=_place, help="digits, fashion-mnist, emoji, a folder of images, or an .npz or IDX file"
+        "--data",
+        type=_place,
+        help="digits, fashion-mnist, emoji, a folder, .zip, .tar, .csv or .parquet of images, or an .npz, .npy or IDX file",
     )
     parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
     _add_backend(parser)
@@ -186,6 +189,20 @@ def _add_train(sub: Any) -> None:
         help="decode large JPEGs whole: slower, and hardly different",
     )
     parser.add_argument("--skip-broken", action="store_true", help="go on without pictures that cannot be read")
+    _add_cache(parser)
+    parser.add_argument(
+        "--held-out",
+        type=_place,
+        metavar="SHARE",
+        help="keep a share, such as 0.1, or a folder of pictures from training; cmcore eval compares with them",
+    )
+    parser.add_argument("--flip", action="store_true", help="turn half of the pictures left to right, at random")
+    parser.add_argument(
+        "--augment",
+        type=float,
+        metavar="P",
+        help="do each of EDM's augmentations with this probability and tell the network, a unet (0; 0.12 for few pictures)",
+    )
     parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
     parser.add_argument("--classes", action="store_true", help="condition on the data's classes")
     _add_range(parser)
@@ -258,6 +275,7 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--n", type=int, default=5000, help="how many samples (%(default)s)")
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     _add_range(parser)
+    _add_cache(parser)
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
     parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
@@ -322,6 +340,15 @@ def _add_range(parser: argparse.ArgumentParser) -> None:
         type=_numbers,
         metavar="LOW,HIGH",
         help="the values of black and white; by default 0,255 for uint8 and -1,1 for floats",
+    )
+
+
+def _add_cache(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cache",
+        type=_place,
+        metavar="FOLDER",
+        help="where decoded pictures are kept for the next start, or none (cmcore in the user's cache folder)",
     )
 
 

@@ -8,14 +8,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
-from shlex import quote
 from typing import Any
 
 import numpy as np
 
 from cmcore import backend as backends_of
-from cmcore import generate
+from cmcore import generate, recipes
 from cmcore._files import atomic_write
+from cmcore._words import counted, printable, quoted
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
@@ -32,7 +32,10 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.output import Output
+from cmcore.run.plan import check_given
+from cmcore.run.plan import same_data
 from cmcore.run.report import say, table, terminal_progress
+from cmcore.run.resuming import check_settings
 from cmcore.run.samples import fingerprint
 
 
@@ -41,7 +44,7 @@ def train(args: Namespace) -> None:
     folder = RunFolder(Path(args.out))
     resume = getattr(args, "resume", False)
     given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    for source in ("data", "teacher", "init"):
+    for source in ("data", "held_out", "teacher", "init"):
         if source in given:
             given[source] = _settled_path(given[source])
     base = folder.read()[0] if resume else Config()
@@ -59,6 +62,8 @@ def train(args: Namespace) -> None:
             given["network_settings"] = network_settings.read(
                 network_settings.of_name(named), given["network_settings"]
             )
+    if given.get("cache", "none") != "none":
+        given["cache"] = str(Path(given["cache"]).resolve())
     config = replace(base, **given)
     check_options_act(config)
     if not config.backend:
@@ -67,13 +72,20 @@ def train(args: Namespace) -> None:
     progress = terminal_progress()
     with _resumable("device", resume, given):
         config, _ = training.settle(config)
+    # What cannot be is told before the data are read.
+    if resume:
+        check_settings(folder, config)
+        origins = {}
+    else:
+        origins = {name: load_model(path) for name in ("teacher", "init") if (path := getattr(config, name))}
+        check_given(recipes.get(config.recipe), origins.get("teacher"))
     with _resumable("data", resume, given), progress.phase(f"Reading {config.data}") as count:
         data = _load_data(config, note=progress.note, progress=count)
     if _inside(folder.path, config.data):
         progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
-    model = training.train(config, data, out=folder.path, resume=resume, progress=progress)
+    model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
     kind = "png" if model.data.images else "npz"
-    say(f"The model is in {folder.model}. To sample: cmcore sample {quote(str(folder.path))} --out samples.{kind}")
+    say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
 
 
 @contextmanager
@@ -106,9 +118,9 @@ def sample(args: Namespace) -> None:
     progress = terminal_progress()
     with out.sink(about) as sink:
         if sink.done:
-            progress.note(f"Going on after {sink.done:,} samples.")
+            progress.note(f"Going on after {counted(sink.done, 'sample')}.")
         try:
-            with progress.phase(f"Making {args.n:,} samples") as count:
+            with progress.phase(f"Making {counted(args.n, 'sample')}") as count:
                 for start, x in sampler.batches(args.n, first=sink.done, times=times, seed=args.seed, labels=labels):
                     sink.add(start, out.stored(decoder(x) if decoder else x))
                     count(sink.done, args.n)
@@ -119,7 +131,7 @@ def sample(args: Namespace) -> None:
                 progress.note(kept)
                 raise
             raise Error(f"{sentence(stop)} {kept}") from stop
-    progress.note(f"Wrote {args.n:,} samples to {out.path}.")
+    progress.note(f"Wrote {counted(args.n, 'sample')} to {out.path}.")
 
 
 def evaluate(args: Namespace) -> None:
@@ -135,6 +147,14 @@ def evaluate(args: Namespace) -> None:
     shape = model.data.shape
     latents = len(shape) == 3 and not model.data.images
     size, channels = ((shape[1], shape[2]), shape[0]) if model.data.images else (None, None)
+    # What cannot be is told before the data are read.
+    backend = _backend(args)
+    steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
+    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "batch": _batch(args, shape)}
+    evaluation.check(model, steps, **settings)
+    if args.search is not None:
+        evaluation.check_search(model, args.search)
+    settings["backend"] = backend
     progress = terminal_progress()
     with progress.phase(f"Reading {source}") as count:
         data = datasets.load(
@@ -146,28 +166,27 @@ def evaluate(args: Namespace) -> None:
             value_range=args.range or trained.range,
             latents=latents,
             skip_broken=trained.skip_broken,
+            cache=args.cache or trained.cache,
+            held_out=None if args.data else trained.held_out,
             note=progress.note,
             progress=count,
         )
-    backend = _backend(args)
-    steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
-    settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "backend": backend}
-    settings["batch"] = _batch(args, shape)
     found = None
     if args.search is not None:
-        with progress.phase(f"Searching for the times of {args.search} steps", quiet=True):
+        with progress.phase(f"Searching for the times of {counted(args.search, 'step')}", quiet=True):
             found = evaluation.search_times(model, data, args.search, **settings)
     with progress.phase(f"Making {args.n:,} samples for each row", quiet=True):
         rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
-    lines = [f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"]
+    what = f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"
+    lines = [printable(what)]
     if latents:
         lines.append(
             "The distances are between latents, in their own units; they say little of images decoded from them."
         )
     if found is not None:
         times = " ".join(f"{t:g}" for t in found.times)
-        best = f"Best times for {args.search} steps: {times} (Frechet distance to the training data {found.value:.4g})"
+        best = f"Best times for {counted(args.search, 'step')}: {times} (Frechet distance to the training data {found.value:.4g})"
         lines.insert(0, best)
     lines.append(evaluation.to_table(rows))
     # On disk before it is on the screen, which may be gone.
@@ -215,9 +234,12 @@ def report(args: Namespace) -> None:
         if args.data or config.data:
             with progress.phase(f"Reading {args.data or config.data}", quiet=True) as count:
                 data = _load_data(replace(config, data=args.data or config.data), note=progress.note, progress=count)
+            if not same_data(folder.read()[1].data.fingerprint, data):
+                raise Error(f"{data.name} is not what the run was trained on.")
     except (Error, ValueError, OSError) as missing:
         if args.data:
             raise
+        data = None
         progress.note(f"{sentence(missing)} The report is made without neighbours; name the data with --data.")
     atomic_write(place, html.page(folder, data).encode())
     say(f"The report is in {place}.")
@@ -242,7 +264,7 @@ def bring(args: Namespace) -> None:
     kind = "score model" if model.recipe.name == "edm" else "consistency model"
     count = sum(weight.size for weight in model.weights.values())
     say(f"Imported a {kind} of {count:,} parameters for data of shape {model.data.shape} to {args.out}.")
-    say(f"To sample: cmcore sample {quote(args.out)} --out samples.{'png' if model.data.images else 'npz'}")
+    say(f"To sample: cmcore sample {quoted(args.out)} --out samples.{'png' if model.data.images else 'npz'}")
 
 
 def export(args: Namespace) -> None:
@@ -303,6 +325,8 @@ def _load_data(config: Config, **told: Any) -> Dataset:
         value_range=config.range,
         latents=config.latents,
         skip_broken=config.skip_broken,
+        cache=config.cache,
+        held_out=config.held_out,
         **told,
     )
 

@@ -23,10 +23,12 @@ class Config:
 
     ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`; ``network`` is a kind of network or
     a preset, ``network_settings`` are its settings by name, values or their text. ``data`` is a source for
-    `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``channels``,
-    ``classes``, ``range`` and ``latents`` its arguments; ``per_column``
-    brings each column of points to the same scale; ``precision`` is
-    one of `PRECISIONS`, in which the networks' layers compute; ``accumulate`` is the number of parts in which a batch is taken; ``log`` is one of `LOGS`; ``teacher`` and ``init`` are run folders or model files. Numbers out of
+    `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``cache``, ``held_out``, ``channels``,
+    ``classes``, ``range`` and ``latents`` its arguments; ``flip`` turns half of the pictures of each batch left to right; ``augment`` is the
+    probability of each of EDM's augmentations, of which the network is told; ``per_column``
+    brings each column of points to the same scale; ``precision`` is one of `PRECISIONS`, in which the networks' layers compute;
+    ``accumulate`` is the number of parts in which a batch is taken; ``log`` is one of
+    `LOGS`; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
 
@@ -47,6 +49,10 @@ class Config:
     fit: str = "crop"
     fast_jpegs: bool = True
     skip_broken: bool = False
+    cache: str | None = None
+    held_out: str | None = None
+    flip: bool = False
+    augment: float = 0.0
     channels: int | None = None
     classes: bool = False
     range: tuple[float, float] | None = None
@@ -86,6 +92,8 @@ class Config:
             raise ValueError(f"--accumulate {self.accumulate} must divide --batch {self.batch} into equal parts.")
         if self.range is not None:
             object.__setattr__(self, "range", _checked_range(self.range))
+        if not 0 <= self.augment <= 1:
+            raise ValueError(f"--augment is a probability, from 0 to 1, such as 0.12; got {self.augment}.")
         if not 0 < self.save_minutes:
             raise ValueError(f"--save-minutes must be above 0, got {self.save_minutes}.")
         if self.seed < 0:

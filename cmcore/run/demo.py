@@ -6,13 +6,13 @@ import time
 from argparse import Namespace
 from dataclasses import dataclass, replace
 from pathlib import Path
-from shlex import quote
 
 import numpy as np
 from PIL.Image import Image
 
 from cmcore import backend as backends
 from cmcore._files import atomic_write
+from cmcore._words import quoted
 from cmcore.backend import Backend
 from cmcore.errors import Error
 from cmcore.generate import generate
@@ -83,7 +83,7 @@ def demonstrate(out: Path, backend: Backend, scale: Scale, seed: int = 0) -> Non
     print(
         f"The picture is {out / 'demo.png'}; {time.monotonic() - start:.0f} s in all with {backends.describe(backend)}."
     )
-    print(f"More images: cmcore sample {quote(str(out / 'student'))} --n 100 --steps 1 --out digits.png")
+    print(f"More images: cmcore sample {quoted(out / 'student')} --n 100 --steps 1 --out digits.png")
 
 
 def _train(

@@ -14,7 +14,7 @@ import numpy as np
 from cmcore import grids, metrics
 from cmcore.backend import Backend
 from cmcore.errors import Error
-from cmcore.generate import Sampler
+from cmcore.generate import MOST_STEPS, Sampler
 from cmcore.model import Model
 from cmcore.run.data import Dataset
 from cmcore.run.report import table
@@ -58,13 +58,12 @@ def evaluate(
     """
     if tuple(model.data.shape) != tuple(data.shape):
         raise ValueError(f"The model makes samples of shape {model.data.shape}, the data has {data.shape}.")
-    if n < 2:
-        raise ValueError(f"An evaluation needs at least 2 samples, got {n}.")
+    check(model, steps, n=n, seed=seed, batch=batch)
     real = data.x if data.held_out is None else data.held_out
     sampler = Sampler(model, backend, min(batch, n))
     rows = []
     schedules: list[tuple[int, str, dict[str, Any]]] = [
-        (count, f"{count} {'step' if count == 1 else 'steps'}", {"steps": count}) for count in steps
+        (count, f"{count} {'step' if count == 1 else 'steps'}", {"steps": count}) for count in dict.fromkeys(steps)
     ]
     if times is not None:
         schedules.append((len(times), " ".join(f"{t:.3g}" for t in times), {"times": times}))
@@ -78,6 +77,30 @@ def evaluate(
     if data.held_out is not None:
         rows.append(compare("real data", data.x, data.held_out))
     return rows
+
+
+def check(model: Model, steps: Sequence[int], *, n: int, seed: int, batch: int) -> None:
+    """Raise `ValueError` for settings that a model cannot be evaluated with; no data are needed for it."""
+    for what, value, least in (("samples", n, 2), ("samples at once", batch, 1)):
+        if value < least:
+            raise ValueError(f"An evaluation needs at least {least} {what}, got {value}.")
+    if seed < 0:
+        raise ValueError(f"The seed must be at least 0, got {seed}.")
+    for count in steps:
+        if count > MOST_STEPS:
+            raise ValueError(f"A sampler takes at most {MOST_STEPS:,} steps, got {count:,}.")
+        model.recipe.times(count)
+
+
+def check_search(model: Model, steps: int) -> None:
+    """Raise `Error` or `ValueError` where times for so many steps cannot be searched for; no data are needed for it."""
+    recipe, numbers = model.recipe, math.prod(model.data.shape)
+    if len(recipe.times(2)) != 2:  # other samplers' times have an end
+        raise Error(f"Times are searched for multistep consistency sampling, which {recipe.name!r} does not use.")
+    if numbers > FRECHET_UP_TO:
+        raise Error(f"Times are searched for samples of at most {FRECHET_UP_TO} numbers, these have {numbers}.")
+    if not 1 <= steps < CANDIDATES:
+        raise ValueError(f"Times are searched for at least one step and fewer than {CANDIDATES}, got {steps}.")
 
 
 def search_times(
@@ -95,12 +118,7 @@ def search_times(
     Nearest by the Frechet distance, searched for by `cmcore.search.greedy` on a Karras grid.
     """
     recipe, shape = model.recipe, tuple(model.data.shape)
-    if len(recipe.times(2)) != 2:  # other samplers' times have an end
-        raise Error(f"Times are searched for multistep consistency sampling, which {recipe.name!r} does not use.")
-    if math.prod(shape) > FRECHET_UP_TO:
-        raise Error(
-            f"Times are searched for samples of at most {FRECHET_UP_TO} numbers, these have {math.prod(shape)}."
-        )
+    check_search(model, steps)
     if shape != tuple(data.shape):
         raise ValueError(f"The model makes samples of shape {shape}, the data has {data.shape}.")
     sampler, real = Sampler(model, backend, min(batch, n)), metrics.statistics(data.x)

@@ -10,16 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import networks, recipes
+from cmcore._words import counted
 from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
+from cmcore.run.augment import TOLD
 from cmcore.run.config import Config, differing
 from cmcore.run.network_settings import of_name, read
-from cmcore.run.standardize import deviation, measured
+from cmcore.run.standardize import deviation, faint, measured
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
+
+WELL_ABOVE = 10.0
+"""How far a column's deviation should be above t_min, as a factor."""
 
 CONV_FROM = 16
 """Images whose shorter side has at least this many pixels get the convolutional network by default."""
@@ -59,14 +64,25 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     if there are any; sigma_data is theirs, else measured from the data.
     """
     origin = init or teacher
+    if config.flip and not data.images:
+        raise Error(
+            "--flip turns pictures left to right, and these data are none (latents do not turn with their pictures)."
+        )
     facts = DataFacts(data.name, data.shape, data.images, class_names(config, data), fingerprint(data))
     facts = replace(facts, **_standardization(config, data, origin))
     options = dict(config.options)
     options.setdefault("sigma_data", _sigma_data(data, facts, origin))
     recipe = recipes.get(config.recipe, **options)
     inherited = _inherited(origin, recipe)
-    architecture = _architecture(config, facts, inherited).with_options(recipe.two_times, recipe.learned_weight)
+    architecture = _architecture(config, facts, inherited)
+    if config.augment:
+        architecture = _told_of_augmentation(architecture, data)
+    architecture = architecture.with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
+    if config.augment and teacher and getattr(teacher.architecture, "augment", 0) != TOLD:
+        raise Error(
+            "A student's pictures can be augmented only if its teacher's were, whose network is told of it too; leave out --augment."
+        )
     if recipe.starts_as_teacher and teacher and (init or not continues(teacher.architecture, architecture)):
         raise Error(
             f"The recipe {recipe.name!r} goes on from its teacher's weights, so it takes no --init, and its network must be "
@@ -87,6 +103,20 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
     return Plan(recipe, architecture, facts)
 
 
+def _told_of_augmentation(architecture: Architecture, data: Dataset) -> Architecture:
+    """The network with an input for what was done to pictures; `Error` if it can have none, or these are no pictures."""
+    if not data.images or min(data.shape[1:]) < 2:
+        raise Error(
+            f"--augment is for pictures of at least 2 pixels to a side; these data have the shape {data.shape}."
+        )
+    if not isinstance(architecture, networks.UNet) or architecture.augment not in (0, TOLD):
+        raise Error(
+            f"The network must be told of --augment by {TOLD} numbers, or its samples would look augmented, and this one has no such "
+            f"input; take one of the kind unet, such as --network unet-tiny."
+        )
+    return replace(architecture, augment=TOLD)
+
+
 def _standardization(config: Config, data: Dataset, origin: Model | None) -> dict[str, Any]:
     """The center and scale of the data's facts."""
     if config.per_column and (data.images or len(data.shape) != 1):
@@ -97,8 +127,28 @@ def _standardization(config: Config, data: Dataset, origin: Model | None) -> dic
         return {"center": origin.data.center, "scale": origin.data.scale} if origin.data.shape == data.shape else {}
     if data.images:
         return {}
-    center, scale = measured(data.x, config.per_column)
+    center, scale = measured(data.samples, config.per_column)
     return {"center": center, "scale": scale}
+
+
+def caution(plan: Plan, data: Dataset, inherited: bool, shown: int = 5) -> str | None:
+    """Return what to say of columns that hardly vary beside the others on the scale that the plan has, or None.
+
+    ``inherited`` says that the scale is that of a network to start from.
+    """
+    if not (few := faint(data.samples, plan.data.scale, WELL_ABOVE * plan.recipe.t_min)):
+        return None
+    kind = "column" if len(data.shape) == 1 else "channel"
+    listed = ", ".join(str(index + 1) for index in few[:shown]) + (", ..." if len(few) > shown else "")
+    kinds = kind if len(few) == 1 else f"{kind}s"
+    if inherited:
+        advice = "It is that of the network to start from; for another, train without a teacher and --init."
+    else:
+        advice = "Give --per-column to bring each column to the same scale."
+    return (
+        f"Of the {data.shape[0]} {kind}s, {len(few)} ({kinds} {listed}) will hardly be learned: on the one scale of all they vary by "
+        f"less than {WELL_ABOVE:g} times the lowest noise level, t_min = {plan.recipe.t_min:g}. {advice}"
+    )
 
 
 def _sigma_data(data: Dataset, facts: DataFacts, origin: Model | None) -> float:
@@ -126,11 +176,26 @@ def class_names(config: Config, data: Dataset) -> tuple[str, ...]:
 
 def fingerprint(data: Dataset) -> str:
     """Return a digest of the training data, by which a resumed run knows that it goes on with the same."""
+    digest = hashlib.sha256(data.samples.facts.digest.encode())
+    if data.labels is not None:
+        digest.update(data.labels.tobytes())
+    return f"{_DIGEST}{digest.hexdigest()[:16]}"
+
+
+def same_data(recorded: str, data: Dataset) -> bool:
+    """Tell whether data are those with a fingerprint, which may be of an earlier version: a digest of values as float32."""
+    if recorded.startswith(_DIGEST):
+        return recorded == fingerprint(data)
     digest = hashlib.sha256()
-    for array in (data.x, data.labels):
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()[:16]
+    for piece in data.samples.floats():
+        digest.update(np.ascontiguousarray(piece).data)
+    if data.labels is not None:
+        digest.update(data.labels.tobytes())
+    return recorded == digest.hexdigest()[:16]
+
+
+_DIGEST = "s"
+"""What fingerprints of samples as they are stored begin with; those of their values do not."""
 
 
 def _inherited(origin: Model | None, recipe: Recipe) -> Architecture | None:
@@ -177,7 +242,8 @@ def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dic
     return sizes | read(network, config.network_settings)
 
 
-def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+def check_given(recipe: Recipe, teacher: Model | None) -> None:
+    """Raise `Error` unless a recipe that distils is given a teacher that it can distil, and no other is; needs no data."""
     known = " or ".join(repr(name) for name in recipe.teachers)
     if teacher is None:
         if recipe.needs_teacher:
@@ -187,6 +253,12 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
         raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
     if teacher.recipe.name not in recipe.teachers:
         raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
+
+
+def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:
+    check_given(recipe, teacher)
+    if teacher is None:
+        return
     if (kind := getattr(recipe, "teacher_predicts", "edm")) != "edm":
         raise Error(
             f"A run is a teacher of the kind teacher_predicts=edm, got {kind}; networks of other kinds are distilled from Python."
@@ -194,7 +266,7 @@ def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | 
     theirs, ours = teacher.architecture, architecture
     if (theirs.shape, theirs.classes) != (ours.shape, ours.classes):
         raise Error(
-            f"The teacher is for data of shape {theirs.shape} with {theirs.classes} classes; "
+            f"The teacher is for data of shape {theirs.shape} with {counted(theirs.classes, 'class', 'classes')}; "
             f"this run is for shape {ours.shape} with {ours.classes}."
         )
     guided = architecture.classes and getattr(recipe, "guidance", 1.0) != 1.0

@@ -10,6 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any, TextIO
 
+from cmcore._words import printable
+
 SIGN = 9.0
 """Seconds after which something is said, where nothing else was."""
 
@@ -58,7 +60,7 @@ class Spoken(Progress):
             self._last = self._clock()
             # A terminal that was closed must not end a run.
             with suppress(OSError, ValueError):
-                self._write(message)
+                self._write(printable(message))
 
     @contextmanager
     def phase(self, what: str, quiet: bool = False) -> Iterator[Counted]:
@@ -220,7 +222,7 @@ def _measured(row: Mapping[str, Any]) -> str:
 def say(message: str) -> None:
     """Write a line to stderr, if there is anybody to read it: a terminal that was closed must not end anything."""
     with suppress(OSError, ValueError):
-        print(message, file=sys.stderr, flush=True)
+        print("\n".join(map(printable, message.split("\n"))), file=sys.stderr, flush=True)
 
 
 def either(names: Sequence[str]) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from cmcore._words import quoted
 from cmcore.errors import Error
 from cmcore.model import Model
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config, as_typed, differing
 from cmcore.run.folder import RunFolder
-from cmcore.run.plan import Plan, fingerprint
+from cmcore.run.plan import Plan, same_data
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -23,6 +23,8 @@ FREE = (
     "fit",
     "fast_jpegs",
     "skip_broken",
+    "cache",
+    "held_out",
     "teacher",
     "device",
     "compiled",
@@ -44,7 +46,7 @@ def check_settings(folder: RunFolder, config: Config) -> None:
     if before == now:
         return
     finished = newest_step(folder.state) >= folder.read()[0].steps
-    place = quote(str(folder.path))
+    place = quoted(folder.path)
     advice = (
         "It is finished; to train on, start" if finished else f"Resume it as it was (--out {place} --resume), or start"
     )
@@ -56,10 +58,10 @@ def check_settings(folder: RunFolder, config: Config) -> None:
 
 def check_data(folder: RunFolder, plan: Plan, data: Dataset) -> None:
     """Raise `Error` unless the data are those that the run was trained on, wherever they are now."""
-    if plan.data.fingerprint != fingerprint(data):
+    if not same_data(plan.data.fingerprint, data):
         raise Error(
             f"The data is not what the run in {folder.path} was trained on; resuming needs the same data. "
-            "If it is in another place now, name that with --data."
+            "If it is in another place now, name that with --data; what is held out is the same with the same --held-out."
         )
 
 

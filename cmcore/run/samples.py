@@ -15,13 +15,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from shlex import quote
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image
 
 from cmcore._files import atomic_write, placed
+from cmcore._words import quoted
 from cmcore.errors import Error
 from cmcore.model import Model
 from cmcore.run.lock import NAME as LOCK
@@ -96,7 +96,7 @@ def into_file(
         if told.is_other():
             raise Error(
                 f"There are unfinished samples of another command for {path}: repeat that command, or remove "
-                f"{quote(str(part))} and {quote(str(told.path))}, or choose another --out."
+                f"{quoted(part)} and {quoted(told.path)}, or choose another --out."
             )
         if not told.there():
             part.unlink(missing_ok=True)

@@ -7,7 +7,6 @@ with the same weights, bit for bit, as one that is not (same versions, device an
 from __future__ import annotations
 
 import math
-import shlex
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,12 +20,14 @@ import numpy as np
 
 from cmcore import backend as backends
 from cmcore import recipes
+from cmcore._words import counted, quoted
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error, sentence
 from cmcore.generate import generate
 from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
+from cmcore.run.augment import augmented, flipped
 from cmcore.run.board import Board, check_installed, opened
 from cmcore.run.by_time import LossByTime
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
@@ -35,7 +36,7 @@ from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.lock import held
 from cmcore.run.memory import used
-from cmcore.run.plan import Plan, continues, make_plan
+from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
 from cmcore.run.save_timer import SaveTimer
@@ -104,7 +105,7 @@ def _pays_to_compile(config: Config, backend: Backend) -> bool:
 
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
-    return f"cmcore train --out {shlex.quote(str(folder))} --resume"
+    return f"cmcore train --out {quoted(folder)} --resume"
 
 
 @contextmanager
@@ -136,6 +137,8 @@ def _train_anew(
 ) -> Model:
     origin, guide = _load(init), _load(teacher)
     plan = make_plan(config, data, guide, origin)
+    if said := caution(plan, data, bool(origin or guide)):
+        progress.note(said)
     run = _Run(config, plan, data, backend, folder, guide, progress)
     return run.start(_first_weights(plan, origin, guide, config.seed, progress))
 
@@ -154,7 +157,7 @@ def _train_on(
     if versions != (now := describe_versions(backend)):
         progress.note(f"The run was made with {versions}, this is {now}: the same results to the bit are not assured.")
     if state[0] >= config.steps and _finished(folder, plan, config):
-        raise Error(f"The run in {folder.path} is finished: all of its {config.steps:,} steps are done.")
+        raise Error(f"The run in {folder.path} is finished after {counted(config.steps, 'step')}.")
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
         check_teacher(folder, copy, teacher)
@@ -359,12 +362,17 @@ class _Run:
     def _step(self, index: int) -> None:
         config, place = self._config, self._backend.asarray
         x, labels = self._data.batch(config.seed, index, config.batch)
+        if config.flip:
+            x = flipped(x, config.seed, index)
+        cond = {}
+        if config.augment:
+            x, told = augmented(x, config.seed, index, config.augment)
+            cond["augment"] = place(told)
         x = self._plan.data.standardized(x)
-        cond = None
         if labels is not None and self._plan.architecture.classes:
-            cond = {"label": place(labels.astype(np.int32))}
+            cond["label"] = place(labels.astype(np.int32))
         scalars = self._plan.recipe.scalars(index, config.steps)
-        self._pending.append(self._trainer.step(index, place(x), scalars, cond))
+        self._pending.append(self._trainer.step(index, place(x), scalars, cond or None))
         if self._by_time:
             self._by_time.keep(index, self._trainer.seen, scalars)
 

@@ -114,6 +114,56 @@ def test_the_real_pipeline_samples_the_same_numbers(name, tmp_path):
 
 
 @pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="needs diffusers")
+@pytest.mark.parametrize("recipe", ["meanflow", "psd"])
+def test_the_real_flow_map_scheduler_samples_the_same_numbers(recipe, tmp_path):
+    import torch
+
+    model = model_of(ADM.with_options(True, recipe == "psd"), recipe)
+    cm.export_model(model, "diffusers", tmp_path / "a")
+    assert same(cm.load_model(tmp_path / "a"), model)
+    code = (tmp_path / "a" / "README.md").read_text().partition("```python\n")[2].partition("```")[0]
+    for steps in (1, 2, 3):
+        start = cm.load_model(tmp_path / "a").network("torch")
+        names = {"cm": cm, "torch": torch}
+        torch.manual_seed(5)
+        with torch.no_grad(), cm.backend.using("torch"):
+            exec(code.replace("THIS_FOLDER", str(tmp_path / "a")).replace("steps(2)", f"steps({steps})"), names)
+        torch.manual_seed(5)
+        z = torch.randn(4, *SHAPE)
+        cond = {"label": torch.arange(4) % 3}
+        with torch.no_grad():
+            expected = model.recipe.sample(start, z, model.recipe.times(steps), None, cond)
+        assert (names["x"] - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="needs diffusers")
+def test_a_run_with_openais_style_of_network_is_a_pipeline(tmp_path):
+    from diffusers import ConsistencyModelPipeline
+
+    from cmcore.run.cli import main
+
+    run = [
+        "train",
+        "--data",
+        "digits",
+        "--recipe",
+        "ct",
+        "--network",
+        "adm-tiny",
+        "--steps",
+        "2",
+        "--batch",
+        "2",
+        "--no-compile",
+    ]
+    assert main([*run, "--backend", "torch", "--out", str(tmp_path / "run")]) == 0
+    assert main(["export", str(tmp_path / "run"), "--to", "diffusers", str(tmp_path / "a")]) == 0
+    assert main(["export", str(tmp_path / "run"), "--to", "openai", str(tmp_path / "a.pt")]) == 0
+    pipe = ConsistencyModelPipeline.from_pretrained(tmp_path / "a")
+    assert pipe(num_inference_steps=1, output_type="np").images.shape == (1, 8, 8, 1)
+
+
+@pytest.mark.skipif(not importlib.util.find_spec("diffusers"), reason="needs diffusers")
 @pytest.mark.parametrize("name", ["diffusers-epsilon", "diffusers-v"])
 def test_the_real_network_and_schedule_give_the_same_denoiser(name, tmp_path):
     import torch
@@ -142,7 +192,8 @@ def test_the_real_network_and_schedule_give_the_same_denoiser(name, tmp_path):
 @pytest.mark.parametrize(
     ("to", "model", "said"),
     [
-        ("diffusers", lambda: model_of(ADM.with_options(True, False), "meanflow"), "a flow map"),
+        ("openai", lambda: model_of(ADM.with_options(True, False), "meanflow"), "a flow map.*scheduler: --to diffusers"),
+        ("diffusers", lambda: model_of(ADM.with_options(True, False), "ctm"), "a flow map, whose network has two times"),
         ("openai", lambda: model_of(ADM, "sct"), "of the kind 'trigflow'"),
         ("edm", lambda: model_of(ResidualConv(SHAPE, width=8, multipliers=(1,), blocks=1)), "kind 'conv'"),
         ("diffusers", lambda: model_of(ADM, "cd"), "told 250 ln\\(t\\)"),

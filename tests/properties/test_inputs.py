@@ -5,11 +5,12 @@ from __future__ import annotations
 import inspect
 import math
 import re
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
 import test_public_functions as tables
-from conftest import CHOSEN
+from conftest import LIBRARIES, strictest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,15 +40,20 @@ def pair(t):
     return grids.TimePair(t, 0.5 * t, 0.5 * t)
 
 
+def half(x):
+    """Half of x; what is no floating-point number stays as it is, for the function to refuse rather than the namespace."""
+    return 0.5 * x if cm.namespace(x).isdtype(x.dtype, "real floating") else x
+
+
 F = cm.ConsistencyFunction(net, parametrization.Boundary())
 MAP = flow_maps.AverageVelocity(net)
 
 # Functions of a batch at a time, as call(x, t), t a number or an array.
 AT_TIMES = {
-    "denoising": lambda x, t: losses.denoising(F, x, 0.5 * x, t),
-    "consistency": lambda x, t: losses.consistency(F, F, x, 0.5 * x, t, 0.5 * t),
-    "distillation": lambda x, t: losses.consistency(F, F, x, 0.5 * x, t, 0.5 * t, denoiser=F, step=solvers.euler),
-    "posterior_mean": lambda x, t: posterior.posterior_mean(x[:1], x, t),
+    "denoising": lambda x, t: losses.denoising(F, x, half(x), t),
+    "consistency": lambda x, t: losses.consistency(F, F, x, half(x), t, 0.5 * t),
+    "distillation": lambda x, t: losses.consistency(F, F, x, half(x), t, 0.5 * t, denoiser=F, step=solvers.euler),
+    "posterior_mean": lambda x, t: posterior.posterior_mean(x[:1, ...], x, t),
     "AverageVelocity": lambda x, t: MAP(x, t, 0.5 * t),
     "AverageVelocity.velocity": lambda x, t: MAP.velocity(x, t, 0.5 * t),
     "TowardDenoiser": lambda x, t: flow_maps.TowardDenoiser(net)(x, t, 0.5 * t),
@@ -71,9 +77,9 @@ AT_TIMES = {
     },
     **{f"{n}.{m}": lambda x, t, law=law, m=m: getattr(law, m)(x, t) for n, law in LAWS.items() for m in ("score", "denoiser")},
     "Gaussian.flow": lambda x, t: LAWS["Gaussian"].flow(x, t, 0.5 * t),
-    **{f"{n}.perturb": lambda x, t, p=p: p.perturb(x, 0.5 * x, t) for n, p in PATHS.items()},
+    **{f"{n}.perturb": lambda x, t, p=p: p.perturb(x, half(x), t) for n, p in PATHS.items()},
     **{
-        f"{n}.{m}": lambda x, t, p=p, m=m: getattr(p, m)(x, t, 0.5 * x)
+        f"{n}.{m}": lambda x, t, p=p, m=m: getattr(p, m)(x, t, half(x))
         for n, p in PATHS.items()
         for m in ("noise", "score", "velocity", "denoiser_from_noise", "denoiser_from_score", "denoiser_from_velocity")
     },
@@ -133,34 +139,55 @@ def near(got, exact, dtype, name):
 ROWS = np.array([[0.3], [-1.0], [0.0]])
 
 
+@contextmanager
+def library(name):
+    """A backend, or array-api-strict, which has nothing but what the standard says."""
+    if name == "strict":
+        with strictest() as strict:
+            yield strict
+    else:
+        yield cm.load(name)
+
+
+# NumPy, and the namespace that refuses what the standard does not promise.
+ON_THE_HOST = pytest.mark.parametrize("namespace", [n for n in LIBRARIES if n in ("numpy", "strict")])
+
+
+@ON_THE_HOST
 @pytest.mark.parametrize("name", AT_TIMES)
 @settings(max_examples=30, derandomize=True)
 @given(t=TIMES, kind=NUMBERS)
-def test_every_number_is_a_time_or_refused(name, t, kind):
+def test_every_number_is_a_time_or_refused(name, namespace, t, kind):
     with np.errstate(all="ignore"):
         t = kind(t)
     for dtype in ("float32", "float64"):
-        got = answer(lambda dtype=dtype: AT_TIMES[name](ROWS.astype(dtype), t))
-        if got is None:
-            continue
-        assert got.dtype == dtype
+        with library(namespace) as lib:
+            x = lib.asarray(ROWS, dtype)
+            got = answer(lambda x=x: AT_TIMES[name](x, t))
+            if got is None:
+                continue
+            assert got.dtype == x.dtype
+            got = lib.to_numpy(got)
         assert not np.isnan(got).any(), f"{name} is not a number at t = {t!r}"
+        if float(0.25 * t) != 0.25 * float(t):
+            continue  # the entries' own other times are rounded
         # Of times below that a quotient leaves the range of float32, and comes back: infinite, but never wrong.
         if t == 0 or t > 1e-30 or np.isfinite(got).all():
             near(got, AT_TIMES[name](ROWS, float(t)), dtype, f"{name} at {t!r}")
 
 
+@ON_THE_HOST
 @pytest.mark.parametrize("name", AT_TIMES)
 @settings(max_examples=15, derandomize=True)
 @given(values=STATES, t=st.floats(0.01, 0.9))
-def test_only_what_is_spoilt_is_not_a_number(name, values, t):
+def test_only_what_is_spoilt_is_not_a_number(name, namespace, values, t):
     x = np.reshape(np.array(values), (len(values), 1))
     if name == "posterior_mean" and not np.isfinite(x).all():
         return  # its data are among the points
     if name == "posterior_mean" and not len(x):
         x = ROWS[:1]
-    with np.errstate(all="ignore"):
-        got = AT_TIMES[name](x, t)
+    with library(namespace) as lib, np.errstate(all="ignore"):
+        got = lib.to_numpy(AT_TIMES[name](lib.asarray(x, "float64"), t))
     assert got.shape[0] == len(x)
     fine = np.isfinite(x[:, 0])
     assert np.isfinite(got[fine]).all(), f"{name}: {got} of {x}"
@@ -169,28 +196,28 @@ def test_only_what_is_spoilt_is_not_a_number(name, values, t):
 STRANGE = st.sampled_from(["float16", "int32", "int64", "bool", "complex64", "0-d"])
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", LIBRARIES)
 def test_every_backend_gives_numpys_numbers(name):
     """All functions in one batch, of ordinary, huge, tiny and spoilt times and points, so that each backend is asked once."""
-    backend = cm.load(name)
-    times = np.array([0.5, 0.01, 0.9, 0.3, 1e-3, 0.7])
-    points = np.array([[0.3], [-1.0], [np.nan], [0.0], [2.0], [np.inf]])
-    chosen = {n: c for n, c in AT_TIMES.items() if n.split(".")[0].split(",")[0] not in HOST_TIMES}
-    x, t = backend.asarray(points, "float32"), backend.asarray(times, "float32")
-    exact_x, exact_t = points.astype(np.float32).astype(float), times.astype(np.float32).astype(float)
-    for n, call in list(chosen.items())[:: SPARES.get(name, 1)]:
-        if n in ("posterior_mean", "trigflow_tangent"):
-            continue  # of the first point as the data; of a difference, which float32 has not the digits for
-        got = backend.to_numpy(call(x, t))
-        with np.errstate(all="ignore"):
-            exact = call(exact_x, exact_t)
-        assert got.dtype == np.float32
-        near(got, exact, "float32", f"{n} by {name}")
-        assert not np.isfinite(got[2]).any(), n
-    for n, call in list(OF_TIMES.items())[:: SPARES.get(name, 1)]:
-        got = backend.to_numpy(call(t))
-        with np.errstate(all="ignore"):
-            near(got, call(exact_t), "float32", f"{n} by {name}")
+    with library(name) as backend:
+        times = np.array([0.5, 0.01, 0.9, 0.3, 1e-3, 0.7])
+        points = np.array([[0.3], [-1.0], [np.nan], [0.0], [2.0], [np.inf]])
+        chosen = {n: c for n, c in AT_TIMES.items() if n.split(".")[0].split(",")[0] not in HOST_TIMES}
+        x, t = backend.asarray(points, "float32"), backend.asarray(times, "float32")
+        exact_x, exact_t = points.astype(np.float32).astype(float), times.astype(np.float32).astype(float)
+        for n, call in list(chosen.items())[:: SPARES.get(name, 1)]:
+            if n in ("posterior_mean", "trigflow_tangent"):
+                continue  # of the first point as the data; of a difference, which float32 has not the digits for
+            got = backend.to_numpy(call(x, t))
+            with np.errstate(all="ignore"):
+                exact = call(exact_x, exact_t)
+            assert got.dtype == np.float32
+            near(got, exact, "float32", f"{n} by {name}")
+            assert not np.isfinite(got[2]).any(), n
+        for n, call in list(OF_TIMES.items())[:: SPARES.get(name, 1)]:
+            got = backend.to_numpy(call(t))
+            with np.errstate(all="ignore"):
+                near(got, call(exact_t), "float32", f"{n} by {name}")
 
 
 SPARES = {"jax": 3, "tinygrad": 12}
@@ -199,45 +226,47 @@ HOST_TIMES = ("onestep", "multistep", "flow_map", "gamma", "ode", "solve")
 """Functions whose times are numbers."""
 
 
-@pytest.mark.parametrize("name", CHOSEN)
+@pytest.mark.parametrize("name", LIBRARIES)
 @settings(max_examples=4, derandomize=True)
 @given(kind=STRANGE, data=st.data())
 def test_every_backend_refuses_what_is_no_batch(name, kind, data):
-    backend = cm.load(name)
-    host = np.array(1.5, np.float32) if kind == "0-d" else np.ones((2, 1), "float32" if kind == "complex64" else kind)
-    if kind == "complex64" and name == "tinygrad":
-        return  # it has none
-    x = backend.asarray(host) if kind != "complex64" else backend.xp.asarray(host.astype(kind))
-    for n, call in AT_TIMES.items():
-        if n == "posterior_mean":
-            continue  # its entry takes the data from x
-        if kind == "float16":
-            got = answer(lambda call=call: call(x, 0.5))
-            assert got is None or got.dtype == x.dtype, n
-            if name in ("jax", "tinygrad"):
-                return  # each function of each dtype is a program of its own: one will do
-        else:
-            assert answer(lambda call=call: call(x, 0.5)) is None, f"{n} takes {kind}"
-
-
-@pytest.mark.parametrize("name", CHOSEN)
-def test_no_samples_are_no_results_on_every_backend(name):
-    backend = cm.load(name)
-    x = backend.asarray(np.zeros((0, 1)), "float32")
-    for n, call in AT_TIMES.items():
-        if n != "posterior_mean":  # of no data
-            out = call(x, 0.5)
-            assert out.shape[0] == 0, n
-            assert out.dtype == x.dtype, n
-
-
-@pytest.mark.parametrize("name", CHOSEN)
-def test_numbers_beyond_what_a_dtype_squares_are_refused_on_every_backend(name):
-    backend = cm.load(name)
-    x = backend.asarray(ROWS, "float32")
-    for t in (1e20, 1e38, math.inf, math.nan, -1.0):
+    with library(name) as backend:
+        host = (
+            np.array(1.5, np.float32) if kind == "0-d" else np.ones((2, 1), "float32" if kind == "complex64" else kind)
+        )
+        if (kind, name) in (("complex64", "tinygrad"), ("float16", "strict")):
+            return  # it has none
+        x = backend.asarray(host) if kind != "complex64" else backend.xp.asarray(host.astype(kind))
         for n, call in AT_TIMES.items():
-            assert answer(lambda call=call, t=t: call(x, t)) is None, f"{n} takes t = {t}"
+            if n == "posterior_mean":
+                continue  # its entry takes the data from x
+            if kind == "float16":
+                got = answer(lambda call=call: call(x, 0.5))
+                assert got is None or got.dtype == x.dtype, n
+                if name in ("jax", "tinygrad"):
+                    return  # each function of each dtype is a program of its own: one will do
+            else:
+                assert answer(lambda call=call: call(x, 0.5)) is None, f"{n} takes {kind}"
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_no_samples_are_no_results_on_every_backend(name):
+    with library(name) as backend:
+        x = backend.asarray(np.zeros((0, 1)), "float32")
+        for n, call in AT_TIMES.items():
+            if n != "posterior_mean":  # of no data
+                out = call(x, 0.5)
+                assert out.shape[0] == 0, n
+                assert out.dtype == x.dtype, n
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_numbers_beyond_what_a_dtype_squares_are_refused_on_every_backend(name):
+    with library(name) as backend:
+        x = backend.asarray(ROWS, "float32")
+        for t in (1e20, 1e38, math.inf, math.nan, -1.0):
+            for n, call in AT_TIMES.items():
+                assert answer(lambda call=call, t=t: call(x, t)) is None, f"{n} takes t = {t}"
 
 
 @pytest.mark.parametrize("path", PATHS.values(), ids=str)
@@ -249,6 +278,31 @@ def test_coefficients_of_numbers(path, s, t):
     if (way := answer(lambda: path.transition(s, t))) is not None:
         assert 0 <= way[0] <= 1 + 1e-12
         assert 0 <= way[1] < math.inf
+
+
+NO_TIMES = st.sampled_from(
+    ["a", b"a", None, [0.5], (0.5,), {}, 1j, True, np.True_, np.str_("a"), *map(np.array, (["a"], [1], [True], [1j])),
+     np.array([0.5], object)]
+)  # fmt: skip
+COEFFICIENTS = ("a", "b", "da", "db", "sigma", "time", "from_velocity", "diffusion")
+
+
+@pytest.mark.parametrize("path", PATHS.values(), ids=str)
+@settings(max_examples=20, derandomize=True)
+@given(t=NO_TIMES)
+def test_coefficients_of_what_is_no_number(path, t):
+    for name in COEFFICIENTS:
+        if of := getattr(path, name, None):
+            assert answer(lambda of=of: of(t)) is None, f"{name} of {t!r}"
+
+
+@pytest.mark.parametrize("name", LIBRARIES)
+def test_coefficients_of_integers_are_refused_on_every_backend(name):
+    with library(name) as backend:
+        t = backend.asarray(np.array([0, 1], np.int32))
+        for path in PATHS.values():
+            for of in (path.a, path.b, path.da, path.db, path.time):
+                assert answer(lambda of=of: of(t)) is None
 
 
 # Public functions and classes that none of the tables above or of tests/test_public_functions.py calls, and why not.

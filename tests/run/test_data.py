@@ -495,7 +495,7 @@ def test_npz_labels_may_be_strings(tmp_path):
         ({"x": np.ones((4, 8), complex)}, "must hold real numbers"),
         ({"x": np.ones((4, 8), bool)}, "there is nothing to learn"),
         ({"x": np.array(["a", "b"])}, "must hold real numbers"),
-        ({"x": np.array([{}, []], object)}, "holds Python objects, which are never loaded"),
+        ({"x": np.array([{}, []], object)}, "are Python objects, which are never loaded"),
         ({"x": np.array([[1, np.nan], [2, 3]])}, "NaN or infinite"),
         ({"x": np.array([[1, 1e300], [2, 3]])}, "too large for single precision"),
         ({"x": np.linspace(-1, 1, 1024, dtype=np.float32).reshape(4, 8, 8, 4)}, "1 or 3 channels"),
@@ -595,9 +595,9 @@ def test_missing_source(source, tmp_path, monkeypatch):
 
 
 def test_other_files_are_refused(tmp_path):
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    Image.new("L", (4, 4)).save(tmp_path / "a picture", "png")
     with pytest.raises(Error, match=r"not an IDX file.* images come as a folder"):
-        load(str(tmp_path / "a.png"))
+        load(str(tmp_path / "a picture"))
     np.save(tmp_path / "a.npy", noise(4, 8, 8))
     (tmp_path / "b.npz").write_bytes((tmp_path / "a.npy").read_bytes())
     with pytest.raises(Error, match=r"give it the ending \.npy"):

@@ -15,8 +15,7 @@ import cmcore as cm
 from cmcore.model import load_model
 from cmcore.run import cli
 from cmcore.run.config import Config
-from cmcore.run.data import folder as folders
-from cmcore.run.data import load
+from cmcore.run.data import decoding, load
 from cmcore.run.data.convert import fitted
 from cmcore.run.plan import make_plan
 
@@ -176,7 +175,7 @@ def test_all_damaged_files_are_told_and_can_be_skipped(photos):
     assert len(whole) == 6
     for path in whole.values():
         path.unlink()
-    with pytest.raises(cm.Error, match="no images that can be trained on"):
+    with pytest.raises(cm.Error, match="no images that can be used"):
         load(str(photos), skip_broken=True)
 
 
@@ -225,10 +224,10 @@ def test_large_jpegs_look_the_same_when_they_are_read_small(tmp_path, size, orie
         (tmp_path / "p").mkdir()
         image.save(tmp_path / "p" / "a.jpg", exif=exif, quality=95)
     fill(tmp_path / "p", ["b.png"])
-    small = load(str(tmp_path / "p"), size=32).x[0]
+    small = load(str(tmp_path / "p"), size=32, cache="none").x[0]
     with monkeypatch.context() as patch:
         patch.setattr("PIL.JpegImagePlugin.JpegImageFile.draft", lambda *_: None)
-        whole = load(str(tmp_path / "p"), size=32).x[0]
+        whole = load(str(tmp_path / "p"), size=32, cache="none").x[0]
     assert np.abs(small - whole).max() < 0.05
     assert np.abs(small - whole).mean() < 0.005
     assert (small != whole).any()
@@ -331,4 +330,4 @@ def test_sizes_that_cannot_be_are_sentences(photos, tmp_path, wrong, capsys):
 def test_options_of_pictures_are_refused_elsewhere(tmp_path):
     with pytest.raises(ValueError, match="crop, pad, squash"):
         load("digits", fit="stretch")
-    assert folders.SIDE == 32
+    assert decoding.SIDE == 32

@@ -1,5 +1,6 @@
 """Data of any scale, centre, range and labels: trained on as they are meant, or asked about."""
 
+import re
 import warnings
 
 import numpy as np
@@ -12,8 +13,9 @@ from cmcore.model import DataFacts, load_model
 from cmcore.run.cli import main
 from cmcore.run.config import Config
 from cmcore.run.data import load
+from cmcore.run.data.samples import Samples
 from cmcore.run.evaluate import evaluate
-from cmcore.run.plan import make_plan
+from cmcore.run.plan import caution, make_plan
 from cmcore.run.standardize import measured
 from cmcore.run.train import train
 
@@ -75,9 +77,52 @@ def test_a_constant_column_comes_back_exactly(tmp_path):
     assert make_plan(Config(per_column=True), data).recipe.sigma_data == pytest.approx(0.5 * 0.5**0.5)
 
 
+def test_a_constant_column_comes_back_exactly_beside_columns_of_one_scale(tmp_path):
+    x = np.stack([RNG.normal(5, 2, 200), np.full(200, 7.5), RNG.normal(0, 4, 200)], axis=1)
+    data = points(tmp_path, x)
+    plan = make_plan(Config(), data)
+    assert plan.data.scale[0] == plan.data.scale[2] > plan.data.scale[1] == 0
+    seen = plan.data.standardized(data.x).astype(np.float64)
+    assert seen[:, [0, 2]].std() == pytest.approx(0.5, rel=1e-3)
+    assert plan.recipe.sigma_data == pytest.approx(seen.std(), rel=1e-3)
+    assert (plan.data.restored(RNG.normal(size=(5, 3)))[:, 1] == 7.5).all()
+
+
+@pytest.mark.parametrize(
+    ("deviations", "options", "told"),
+    [
+        ([1e6, 1.0], {}, r"Of the 2 columns, 1 \(column 2\) .* Give --per-column"),
+        ([1.0, 1e3, 1.0, 1e3], {}, r"2 \(columns 1, 3\)"),
+        ([1e-3] * 7 + [1.0], {}, r"7 \(columns 1, 2, 3, 4, 5, \.\.\.\)"),
+        ([1e3, 1.0], {"recipe": "ct", "options": {"t_min": 1e-6}}, None),
+        ([1e6, 1.0], {"per_column": True}, None),
+        ([10.0, 1.0], {}, None),
+        ([1.0, 0.0], {}, None),
+    ],
+    ids=str,
+)
+def test_columns_that_one_scale_hides_are_told(tmp_path, deviations, options, told):
+    data = points(tmp_path, RNG.normal(size=(300, len(deviations))) * deviations)
+    said = caution(make_plan(Config(**options), data), data, False)
+    assert said is told or re.search(told, said)
+
+
+@needs_training
+def test_a_run_says_which_columns_its_scale_hides(tmp_path, capsys):
+    np.savez(tmp_path / "a.npz", RNG.normal(size=(50, 2)) * [1e6, 1.0])
+    few = ["--backend", TRAINABLE[0], "--steps", "1", "--width", "8", "--blocks", "1", "--batch", "4", "--no-compile"]
+    command = ["train", "--data", str(tmp_path / "a.npz"), *few]
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert "(column 2) will hardly be learned" in capsys.readouterr().err
+    assert main([*command, "--init", str(tmp_path / "run"), "--out", str(tmp_path / "other")]) == 0
+    told = capsys.readouterr().err
+    assert "train without a teacher and --init" in told
+    assert "--per-column" not in told
+
+
 def test_measures_are_those_of_float64():
     x = (RNG.normal(3e4, 1, (1000, 3))).astype(np.float32)
-    center, scale = measured(x, per_column=True)
+    center, scale = measured(Samples(x), per_column=True)
     wide = x.astype(np.float64)
     np.testing.assert_allclose(center, wide.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(scale, 2 * wide.std(axis=0), rtol=1e-9)
@@ -148,6 +193,9 @@ def test_a_recipe_warns_of_a_scale_that_its_times_are_not_made_for():
     for wrong in ({"sigma_data": 300.0}, {"sigma_data": 1.0, "t_max": 5.0}):
         with pytest.warns(UserWarning, match="not well below t_max"):
             cm.recipes.get("ect", **wrong)
+    for wrong in ({"sigma_data": 1e-3}, {"sigma_data": 0.5, "t_min": 0.1}):
+        with pytest.warns(UserWarning, match="not well above t_min"):
+            cm.recipes.get("ct", **wrong)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in cm.recipes.names():

@@ -8,8 +8,10 @@ import sys
 from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from conftest import TRAINABLE
+from PIL import Image
 from toy import make_data
 
 from cmcore.run.checkpoint import newest_step
@@ -221,3 +223,45 @@ def test_compiling_is_chosen_where_it_pays():
         assert chosen(backend="torch", recipe="sct", steps=4000) is True
     for name in set(TRAINABLE) - {"torch"}:
         assert chosen(backend=name, recipe="ect", steps=10) is True
+
+
+STALLED = """
+import os, sys
+from cmcore.__main__ import main
+from cmcore.run.data import decoding
+
+decode, (silent, _) = decoding._decoded, os.pipe()
+
+def stalled(pictures, index, fitting):
+    if index == 1:
+        print("stalled", flush=True)
+        os.read(silent, 1)  # as a disk that does not answer
+    return decode(pictures, index, fitting)
+
+decoding._decoded = stalled
+sys.exit(main())
+"""
+
+
+@needs_training
+@pytest.mark.timeout(120)
+def test_a_disk_that_does_not_answer_does_not_keep_ctrl_c(tmp_path):
+    (tmp_path / "data").mkdir()
+    for i in range(40):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (8, 8, 3), np.uint8)).save(
+            tmp_path / "data" / f"{i:02}.png"
+        )
+    command = ["train", "--data", str(tmp_path / "data"), "--cache", "none", "--out", str(tmp_path / "run")]
+    command += ["--backend", TRAINABLE[0]]
+    process = subprocess.Popen(
+        [sys.executable, "-c", STALLED, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "stalled\n", process.communicate()
+    process.send_signal(signal.SIGINT)
+    try:
+        _, told = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert told.endswith("cmcore: interrupted.\n")
+    assert "Traceback" not in told

@@ -146,13 +146,32 @@ def test_ctrl_c_while_a_step_is_being_recorded_loses_nothing(tmp_path):
 
 
 @needs_training
+@pytest.mark.parametrize("name", TRAINABLE)
+def test_layers_compute_in_bfloat16_and_weights_stay_float32(tmp_path, name):
+    losses = {}
+    if "bfloat16" not in cm.load(name).float_types():
+        with pytest.raises(cm.Error, match="cannot compute in 'bfloat16'; it has float32"):
+            train(make_config(name, precision="bfloat16"), DATA)
+        return
+    for precision in ("float32", "bfloat16"):
+        notes = Notes()
+        config = make_config(name, precision=precision)
+        model = train(config, DATA, out=tmp_path / precision, progress=notes)
+        losses[precision] = np.mean([float(row["loss"]) for row in notes.rows])
+        assert {w.dtype for w in model.weights.values()} == {np.dtype(np.float32)}
+    assert 0 < abs(losses["bfloat16"] / losses["float32"] - 1) < 0.02
+    other = replace(make_config(name), steps=20)
+    with pytest.raises(cm.Error, match="--precision bfloat16 there, float32 here"):
+        train(other, DATA, out=tmp_path / "bfloat16", resume=True)
+
+
 def test_training_lowers_the_loss():
     progress = Notes()
     config = make_config(FIRST, recipe="edm", steps=150, batch=32, width=16, options={"lr": 3e-3})
     # Two patterns, almost: much easier to denoise than a Gaussian of their standard deviation.
     pattern = np.where(np.arange(16) % 3 == 0, 0.9, -0.9).reshape(1, 4, 4)
     x = np.stack([pattern, -pattern] * 20).astype(np.float32) + 0.02 * DATA.x
-    train(config, replace(DATA, x=x), progress=progress)
+    train(config, type(DATA)(x, DATA.labels, DATA.classes, DATA.held_out, DATA.name, DATA.images), progress=progress)
     losses = [row["loss"] for row in progress.rows]
     assert np.mean(losses[-30:]) < 0.7 * np.mean(losses[:5])
 

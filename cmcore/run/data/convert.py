@@ -17,18 +17,28 @@ LUMA = (0.299, 0.587, 0.114)
 
 @dataclass(frozen=True)
 class Raw:
-    """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were."""
+    """What a reader found: images as (N, C, H, W), in whatever numbers, or float32; labels as they were.
+
+    ``rows`` says which of x are meant, by default all; ``key`` tells apart what x was read from, so that what is known of it is
+    found again. ``decoded`` says that they were files of pictures.
+    """
 
     x: np.ndarray
     images: bool = True
     held_out: np.ndarray | None = None
     labels: np.ndarray | None = None
     names: tuple[str, ...] = ()
+    rows: np.ndarray | None = None
+    key: str = ""
+    decoded: bool = False
 
 
 def from_bytes(x: np.ndarray) -> np.ndarray:
     """Turn uint8 into float32 in [-1, 1]: 0 becomes -1 and 255 becomes 1, exactly."""
-    return x.astype(np.float32) / np.float32(127.5) - np.float32(1)
+    out = x.astype(np.float32, order="C")
+    out /= np.float32(127.5)
+    out -= np.float32(1)
+    return out
 
 
 def channels_first(x: np.ndarray, source: object) -> np.ndarray:
@@ -52,8 +62,12 @@ def channels_first(x: np.ndarray, source: object) -> np.ndarray:
 
 def on_white(x: np.ndarray) -> np.ndarray:
     """Composite uint8 RGBA images (N, 4, H, W) on white: (N, 3, H, W) uint8."""
-    colour, alpha = x[:, :3].astype(np.float32), x[:, 3:].astype(np.float32) / 255
-    return np.rint(colour * alpha + 255 * (1 - alpha)).astype(np.uint8)
+    out = np.empty((len(x), 3, *x.shape[2:]), np.uint8)
+    for start in range(0, len(x), 256):  # so that the floats stay few
+        piece = x[start : start + 256]
+        colour, alpha = piece[:, :3].astype(np.float32), piece[:, 3:].astype(np.float32) / 255
+        out[start : start + 256] = np.rint(colour * alpha + 255 * (1 - alpha))
+    return out
 
 
 def images(x: np.ndarray, size: Size | None, channels: int | None, fit: str = "crop") -> np.ndarray:

@@ -1,58 +1,76 @@
-"""A data set in memory, checked, and the batches of training steps drawn from it."""
+"""A data set, checked, and the batches of training steps drawn from it."""
 
 from __future__ import annotations
 
 import functools
 import math
 import os
-from dataclasses import dataclass
+from typing import final
 
 import numpy as np
 
+from cmcore._words import counted
+from cmcore.run.data.samples import Samples, as_samples
 
-@dataclass(frozen=True, eq=False)
+
+@final
 class Dataset:
-    """Samples to train on: x, (N, \\*shape) float32; images are (N, C, H, W) in [-1, 1] with C = 1 or 3.
+    """Samples to train on, (N, \\*shape), as bytes or float32; images are (N, C, H, W) in [-1, 1] with C = 1 or 3.
 
-    ``labels`` are (N,) int64 in [0, len(classes)), or None; ``classes`` their names. ``held_out``, (M, \\*shape)
-    float32, is never trained on; None if the source has none. Data that cannot be trained on (fewer than 2 samples,
-    NaN or infinite values, all values equal, wrong shapes or dtypes) is a `ValueError`.
+    ``labels`` are (N,) int64 in [0, len(classes)), or None; ``classes`` their names. ``held_out``, (M, \\*shape), is never trained
+    on; None if the source has none. ``x`` and ``held_out`` may be given as arrays, float32 or uint8 for 0 ... 255, or as
+    `Samples`. Data that cannot be trained on (fewer than 2 samples, NaN or infinite values, all values equal, wrong shapes or
+    dtypes) is a `ValueError`.
     """
 
-    x: np.ndarray
-    labels: np.ndarray | None
-    classes: tuple[str, ...]
-    held_out: np.ndarray | None
-    name: str
-    images: bool
-
-    def __post_init__(self) -> None:
-        check_values(self.x, self.images, self.name)
-        if len(self.x) < 2:
-            raise ValueError(f"{self.name} holds {len(self.x)} sample, and training needs at least 2.")
-        if self.x.min() == self.x.max():
-            raise ValueError(f"Every value in {self.name} is {self.x.flat[0]:g}; there is nothing to learn.")
-        if self.held_out is not None:
-            check_values(self.held_out, self.images, f"The held-out part of {self.name}")
-            if self.held_out.shape[1:] != self.shape:
+    def __init__(
+        self,
+        x: np.ndarray | Samples,
+        labels: np.ndarray | None,
+        classes: tuple[str, ...],
+        held_out: np.ndarray | Samples | None,
+        name: str,
+        images: bool,
+    ) -> None:
+        self.samples = as_samples(x)
+        self.kept_out = None if held_out is None else as_samples(held_out)
+        self.labels, self.classes, self.name, self.images = labels, classes, name, images
+        check_values(self.samples, images, name)
+        if len(self.samples) < 2:
+            raise ValueError(f"{name} holds {counted(len(self.samples), 'sample')}, and at least 2 are needed.")
+        if self.samples.facts.low == self.samples.facts.high:
+            raise ValueError(f"Every value in {name} is {self.samples.facts.low:g}; there is nothing to learn.")
+        if self.kept_out is not None:
+            check_values(self.kept_out, images, f"The held-out part of {name}")
+            if self.kept_out.shape != self.shape:
                 raise ValueError(
-                    f"The held-out samples of {self.name} must have shape {self.shape} like those to train on, "
-                    f"got {self.held_out.shape[1:]}."
+                    f"The held-out samples of {name} must have shape {self.shape} like those to train on, "
+                    f"got {self.kept_out.shape}."
                 )
-        _check_labels(self.labels, len(self.x), len(self.classes), self.name)
+        _check_labels(labels, len(self.samples), len(classes), name)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    @property
+    def x(self) -> np.ndarray:
+        """All samples at once, (N, \\*shape) float32; where they are stored as bytes that is made anew, and four times as large."""
+        return self.samples.whole()
+
+    @property
+    def held_out(self) -> np.ndarray | None:
+        """All that is held out, as ``x``."""
+        return None if self.kept_out is None else self.kept_out.whole()
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of one sample."""
-        return self.x.shape[1:]
+        return self.samples.shape
 
-    @functools.cached_property
+    @property
     def sigma_data(self) -> float:
         """The standard deviation of all values of x about their common mean, computed in float64."""
-        mean = float(self.x.mean(dtype=np.float64))
-        # In pieces, so that the float64 copy stays small.
-        pieces = np.array_split(self.x.reshape(-1), max(1, self.x.size // 2**22))
-        return math.sqrt(sum(float(np.square(p.astype(np.float64) - mean).sum()) for p in pieces) / self.x.size)
+        return self.samples.facts.deviation
 
     def batch(self, seed: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the samples (size, \\*shape), and their labels (size,) or None, of training step ``step`` >= 0.
@@ -64,9 +82,8 @@ class Dataset:
             if value < least:
                 raise ValueError(f"The {argument} of a batch must be at least {least}, got {value}.")
         _check_memory(size, 4 * math.prod(self.shape))
-        x = np.empty((size, *self.shape), np.float32)
-        rows = _rows(seed, step * size, (step + 1) * size, len(self.x))
-        return np.take(self.x, rows, axis=0, out=x), None if self.labels is None else self.labels[rows]
+        rows = _rows(seed, step * size, (step + 1) * size, len(self.samples))
+        return self.samples.take(rows), None if self.labels is None else self.labels[rows]
 
 
 def _check_memory(count: int, each: int) -> None:
@@ -105,17 +122,18 @@ def _rows(seed: int, start: int, stop: int, n: int) -> np.ndarray:
     return np.concatenate(pieces)
 
 
-def check_values(x: np.ndarray, images: bool, name: str) -> None:
-    """Raise a `ValueError` unless x is float32 and finite, and images have 1 or 3 channels and lie in [-1, 1]."""
-    if x.dtype != np.float32:
-        raise ValueError(f"{name} must be float32, got {x.dtype}.")
-    if images and (x.ndim != 4 or x.shape[1] not in (1, 3)):
+def check_values(samples: Samples, images: bool, name: str) -> None:
+    """Raise a `ValueError` unless samples are bytes or finite float32, and images have 1 or 3 channels and lie in [-1, 1]."""
+    stored = samples.stored
+    if stored.dtype not in (np.float32, np.uint8):
+        raise ValueError(f"{name} must be float32, got {stored.dtype}.")
+    if images and (stored.ndim != 4 or stored.shape[1] not in (1, 3)):
         raise ValueError(
-            f"{name} must hold images of shape (N, C, H, W) with 1 or 3 channels, got {x.shape}; take others with --kind latents."
+            f"{name} must hold images of shape (N, C, H, W) with 1 or 3 channels, got {stored.shape}; take others with --kind latents."
         )
-    if x.ndim < 2 or 0 in x.shape:
-        raise ValueError(f"{name} must hold samples of shape (N, ...), none of its axes empty, got {x.shape}.")
-    low, high = float(x.min()), float(x.max())
+    if stored.ndim < 2 or 0 in stored.shape or not len(samples):
+        raise ValueError(f"{name} must hold samples of shape (N, ...), none of its axes empty, got {stored.shape}.")
+    low, high = samples.facts.low, samples.facts.high
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{name} holds NaN or infinite values; remove or replace those samples.")
     if images and not -1 <= low <= high <= 1:

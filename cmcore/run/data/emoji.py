@@ -12,7 +12,7 @@ from PIL import Image
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, Size, fitted
 from cmcore.run.data.dataset import split
-from cmcore.run.data.folder import SIDE, to_rgb
+from cmcore.run.data.decoding import SIDE, to_rgb
 
 FONT = "/usr/share/fonts/truetype/noto/NotoColorEmoji.ttf"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import mmap
 import struct
 import zlib
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import gunzipped
 
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -31,7 +33,7 @@ def read(path: Path) -> Raw:
 
 
 def read_array(path: Path) -> np.ndarray:
-    """Return the array of an IDX file, gzipped or not, in native byte order."""
+    """Return the array of an IDX file, gzipped or not, in native byte order; bytes that are not gzipped are mapped."""
     data = _bytes(path)
     if len(data) < 4 or data[:2] != b"\0\0" or data[2] not in TYPES:
         raise Error(f"{path} is not an IDX file; data files can be .npz, .npy or IDX, and images come as a folder.")
@@ -45,14 +47,17 @@ def read_array(path: Path) -> np.ndarray:
             f"{path} should have {expected} bytes for an array of shape {shape} and has {len(data)}; "
             "it is truncated or damaged, so get it again."
         )
-    return np.frombuffer(data, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="))
+    return np.ndarray(shape, dtype, data, start).astype(dtype.newbyteorder("="), copy=False)
 
 
-def _bytes(path: Path) -> bytes:
+def _bytes(path: Path) -> bytes | mmap.mmap:
+    """The content: mapped, unless it is gzipped."""
     try:
         with path.open("rb") as file:
             packed = file.read(2) == b"\x1f\x8b"
-        return gunzipped(path) if packed else path.read_bytes()
+            if packed or not path.stat().st_size:
+                return gunzipped(path) if packed else b""
+        return opened(path)
     except (OSError, EOFError, zlib.error) as error:
         raise Error(f"{path} cannot be read ({error}); it may be truncated or damaged.") from error
 

@@ -7,25 +7,31 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from cmcore._words import printable
 from cmcore.errors import Error
 
 
 def classes(labels: np.ndarray, names: tuple[str, ...], source: object) -> tuple[np.ndarray, tuple[str, ...]]:
     """Turn labels into (N,) int64 indices and the names of the classes.
 
-    Labels are integers, booleans, strings or whole floats, (N,) or (N, 1), or one-hot rows (N, K). With ``names`` they are
+    Labels are integers, booleans, strings, bytes of UTF-8 or whole floats, (N,) or (N, 1), or one-hot rows (N, K). With ``names`` they are
     indices already; without, the classes are the distinct labels in increasing order. A mark for "no label" among them,
-    -1 beside other numbers or NaN, is an `Error`.
+    -1 beside other numbers or NaN, is an `Error`, and so is a single class.
     """
     labels = _one_each(labels, source)
-    if names:
-        return labels.astype(np.int64), names
     values, indices = np.unique(labels, return_inverse=True)
-    if values.dtype.kind in "if" and values[0] == -1 and values.tolist() != [-1, 1]:
+    if not names and values.dtype.kind in "if" and len(values) and values[0] == -1 and values.tolist() != [-1, 1]:
         raise Error(
             f"{(labels == -1).sum()} of the {len(labels)} labels of {source} are -1, which marks samples without a label. "
             "Remove those samples or give them a class of their own, or train on all of them without --classes."
         )
+    if len(values) == 1:
+        raise Error(
+            f"All {len(labels):,} labels of {source} are {printable(str(names[values[0]] if names else values[0]))}, "
+            "which would be the only class. Leave out --classes, or give data of more classes."
+        )
+    if names:
+        return labels.astype(np.int64), names
     return indices.astype(np.int64), tuple(str(value) for value in values)
 
 
@@ -41,6 +47,13 @@ def named(numbers: np.ndarray, names: Sequence[str]) -> np.ndarray:
 
 
 def _one_each(labels: np.ndarray, source: object) -> np.ndarray:
+    if labels.dtype == object:
+        raise Error(
+            f"The labels of {source} are Python objects, which are never loaded; store them as texts or whole numbers, "
+            "such as y.astype(str), or train without --classes."
+        )
+    if labels.dtype.kind == "S":
+        labels = np.char.decode(labels, "utf-8", "surrogateescape")
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]
     if labels.ndim == 2 and labels.dtype.kind in "biuf" and _one_hot(labels):

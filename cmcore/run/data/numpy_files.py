@@ -1,20 +1,35 @@
-"""NumPy's files: .npz and .npy, read without ever unpickling."""
+"""NumPy's files: .npz and .npy, mapped where they are stored unpacked, and read without ever unpickling."""
 
 from __future__ import annotations
 
+import math
+import struct
 import zipfile
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from cmcore._words import printable
 from cmcore.errors import Error
 from cmcore.run.data.convert import Raw, channels_first
+from cmcore.run.data.mapped import opened
 from cmcore.run.data.unpacking import check_archive
 
-SAMPLES = ("x", "images", "x_train", "train_images", "arr_0")
-LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1")
+SAMPLES = ("x", "images", "x_train", "train_images", "arr_0", "features", "data")
+LABELS = ("y", "labels", "label", "y_train", "train_labels", "arr_1", "targets", "target")
 HELD_OUT = ("x_test", "test_images")
-"""The names that arrays are known by; keras's and MedMNIST's, and those of the samples that evaluators read, among them."""
+"""The names that arrays are known by, in small letters or others; keras's, MedMNIST's and scikit-learn's, and those of the
+samples that evaluators read, among them."""
+
+MAGIC = b"\x93NUMPY"
+"""What an .npy file begins with."""
+
+LARGE = 2**20
+"""Arrays of so many bytes are mapped where they are stored unpacked in an archive, rather than read."""
+
+OBJECTS = np.empty(0, object)
+"""Stands for an array of Python objects, which is not read."""
 
 ROUNDING = 1e-2
 """How much of a column's deviation single precision may take away."""
@@ -25,21 +40,33 @@ def read_npz(path: Path, latents: bool = False) -> Raw:
     arrays = _arrays(path)
     if not isinstance(arrays, dict):
         raise Error(f"{path} is a single array and not an .npz archive; give it the ending .npy.")
-    labels = next((name for name in LABELS if name in arrays and arrays[name].ndim in (1, 2)), None)
-    others = [name for name in arrays if name not in (labels, *HELD_OUT)]
-    samples = next((name for name in SAMPLES if name in arrays), others[0] if len(others) == 1 else None)
+    labels = next((name for name in _known(LABELS, arrays) if arrays[name].ndim in (1, 2)), None)
+    kept = next(_known(HELD_OUT, arrays), None)
+    others = [name for name in arrays if name not in (labels, kept)]
+    samples = next(_known(SAMPLES, others), others[0] if len(others) == 1 else None)
     if samples is None:
         raise Error(
-            f"{path} must hold its samples as x, images, x_train or arr_0, or hold one array only; "
-            f"it holds {', '.join(arrays) or 'none'}."
+            f"{path} must hold its samples as x, images, features, data, x_train or arr_0, or hold one array only; "
+            f"it holds {', '.join(map(printable, arrays)) or 'none'}."
         )
-    held_out = next((_samples(arrays[name], path, latents).x for name in HELD_OUT if name in arrays), None)
-    if labels is not None and arrays[labels].shape[:1] != arrays[samples].shape[:1]:
+    held_out = None if kept is None else _samples(arrays[kept], path, latents).x
+    if (
+        labels is not None
+        and arrays[labels].dtype != OBJECTS.dtype
+        and arrays[labels].shape[:1] != arrays[samples].shape[:1]
+    ):
         raise ValueError(
             f"{path} must hold one label for each sample; its {samples} has shape {arrays[samples].shape} "
             f"and its {labels} {arrays[labels].shape}."
         )
     return _samples(arrays[samples], path, latents, None if labels is None else arrays[labels], held_out)
+
+
+def _known(names: Sequence[str], there: Iterable[str]) -> Iterator[str]:
+    """Those of the names that are there, as they are spelt there."""
+    exact = {name: name for name in there}
+    spelt = {**{name.lower(): name for name in reversed(exact)}, **exact}
+    return (spelt[name] for name in names if name in spelt)
 
 
 def read_npy(path: Path, latents: bool = False) -> Raw:
@@ -54,14 +81,11 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
     try:
         if zipfile.is_zipfile(path):
             check_archive(path)
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return loaded
-        with loaded:
-            arrays = dict(loaded)
-        if others := [name for name, member in arrays.items() if not isinstance(member, np.ndarray)]:
-            raise ValueError(f"its member {others[0]!r} is no array")
-        return arrays
+            return _members(path)
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return mapped(path, 0, path.stat().st_size)
+        raise ValueError("it does not begin as an array does")
     except Error:
         raise
     # Damaged archives make zipfile, zlib and NumPy raise nearly anything.
@@ -72,9 +96,74 @@ def _arrays(path: Path) -> np.ndarray | dict[str, np.ndarray]:
         ) from error
 
 
+def _members(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an archive: what is packed in memory, what is not mapped."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            name = member.filename.removesuffix(".npy")
+            with archive.open(member) as file:
+                if file.read(len(MAGIC)) != MAGIC:
+                    raise ValueError(f"its member {name!r} is no array")
+            if member.compress_type == zipfile.ZIP_STORED and member.file_size >= LARGE:
+                arrays[name] = mapped(path, _start(path, member), member.file_size)
+            else:
+                arrays[name] = _read(archive, member)
+    return arrays
+
+
+def _read(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> np.ndarray:
+    try:
+        with archive.open(member) as file:
+            return np.lib.format.read_array(file, allow_pickle=False)
+    except ValueError as unfit:
+        if "Object arrays" not in str(unfit):
+            raise
+        # Others may be all that is needed.
+        return OBJECTS
+
+
+def _start(path: Path, member: zipfile.ZipInfo) -> int:
+    """Where the bytes of a member that is not packed begin, which its own header tells and not the archive's list."""
+    with path.open("rb") as file:
+        file.seek(member.header_offset)
+        header = file.read(30)
+        if len(header) < 30 or header[:4] != b"PK\3\4":
+            raise ValueError(f"its member {member.filename!r} has no header")
+        name, extra = struct.unpack("<HH", header[26:])
+    return member.header_offset + 30 + int(name) + int(extra)
+
+
+def mapped(path: Path, start: int, length: int) -> np.ndarray:
+    """Return an .npy array of so many bytes within a file, mapped, so that only what is looked at is read; read-only."""
+    with path.open("rb") as file:
+        file.seek(start)
+        version = np.lib.format.read_magic(file)
+        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in read_header:
+            raise ValueError(f"its format version {version} is not known")
+        shape, fortran, dtype = read_header[version](file)
+        if dtype.hasobject:
+            return OBJECTS
+        begin, expected = file.tell(), math.prod(shape) * dtype.itemsize
+        there = min(start + length, path.stat().st_size) - begin
+        if there < expected:
+            raise ValueError(
+                f"it should have {expected:,} bytes for an array of shape {shape} and has {max(there, 0):,}"
+            )
+        if not expected:
+            return np.zeros(shape, dtype)
+    return np.ndarray(shape, dtype, opened(path), begin, order="F" if fortran else "C")
+
+
 def _samples(
     x: np.ndarray, path: Path, latents: bool, labels: np.ndarray | None = None, held_out: np.ndarray | None = None
 ) -> Raw:
+    if x.dtype == OBJECTS.dtype:
+        raise Error(
+            f"The samples in {path} are Python objects, which are never loaded; store them as numbers of one shape, "
+            'such as x.astype("float32").'
+        )
     if x.dtype.kind not in "bfiu":
         raise ValueError(f"{path} must hold real numbers, got {x.dtype}.")
     if x.ndim == 1:
@@ -88,6 +177,8 @@ def _samples(
 
 def _single(x: np.ndarray, path: Path) -> np.ndarray:
     """The values in single precision; an `Error` if that would take away what tells them apart."""
+    if x.dtype == np.float32:
+        return x
     with np.errstate(over="ignore"):
         rounded = x.astype(np.float32)
     wide = x.astype(np.float64)

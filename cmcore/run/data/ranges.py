@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from cmcore.errors import Error
-from cmcore.run.data.convert import from_bytes
+from cmcore.run.data.samples import Samples, counts, ends
 
 Range = tuple[float, float]
 
@@ -35,27 +35,31 @@ LEAST_BYTE = 64
 """Pictures of bytes that are all darker than this are probably not in 0 ... 255."""
 
 
-def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[str], None]) -> np.ndarray:
-    """Return pixels as float32 in [-1, 1].
+def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[str], None]) -> Samples:
+    """Return pixels as samples in [-1, 1]; bytes and what is float32 already stay as and where they are stored.
 
     bool and uint8 have ranges of their own, floats are taken to be in [-1, 1], and ``value_range`` (low, high) says otherwise.
     Where that is not plausible, an `Error` asks. Values beyond a range that is given are clipped, which ``note`` is told.
     """
     if x.dtype == bool:
-        x, value_range = x.astype(np.uint8), value_range or (0.0, 1.0)
+        x, value_range = x.view(np.uint8), value_range or (0.0, 1.0)
     if x.dtype.kind not in "fiu":
         raise ValueError(f"{name} must hold real numbers, got {x.dtype}.")
-    low, high = (x.min(), x.max()) if x.size else (0, 0)
+    if x.dtype == np.uint8 and value_range is None and is_bright(x):
+        return Samples(x)
+    low, high = ends(x)
     if not np.isfinite([low, high]).all():
         raise ValueError(f"{name} holds NaN or infinite values; remove or replace those samples.")
     if value_range is not None:
         return _affine(x, value_range, name, note)
-    if x.dtype == np.uint8 and (high >= LEAST_BYTE or low == high):
-        return from_bytes(x)
+    if x.dtype == np.uint8 and low == high:
+        return Samples(x)
     if x.dtype.kind == "f" and low == high:
-        return x.astype(np.float32)  # there is nothing to learn, which is another matter
+        return Samples(x.astype(np.float32))  # there is nothing to learn, which is another matter
     if x.dtype.kind == "f" and -1 - ROUNDING <= low < 0 <= high <= 1 + ROUNDING and high - low > LEAST_SPAN:
-        return np.ascontiguousarray(x, np.float32).clip(-1, 1)
+        if x.dtype == np.float32 and -1 <= low <= high <= 1:
+            return Samples(x)
+        return Samples(np.ascontiguousarray(x, np.float32).clip(-1, 1))
     expected = "0 to 255" if x.dtype == np.uint8 else "-1 to 1 (or unsigned bytes)"
     raise Error(
         f"The values of {name} range from {low:g} to {high:g}, and pictures were expected to range from {expected}. "
@@ -64,12 +68,24 @@ def scaled(x: np.ndarray, value_range: Range | None, name: str, note: Callable[[
     )
 
 
-def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], None]) -> np.ndarray:
+def is_bright(x: np.ndarray) -> bool:
+    """Whether any of these bytes is so high that they hardly range to less than 255; they are looked at only so far."""
+    return any(piece.max() >= LEAST_BYTE for piece in Samples(x).pieces() if piece.size)
+
+
+def _affine(x: np.ndarray, value_range: Range, name: str, note: Callable[[str], None]) -> Samples:
     low, high = value_range
-    out = ((x.astype(np.float64) - low) * (2 / (high - low)) - 1).astype(np.float32)
-    if beyond := int((np.abs(out) > 1 + ROUNDING).sum()):
+    values = np.arange(256, dtype=np.uint8) if x.dtype == np.uint8 else x
+    out = ((values.astype(np.float64) - low) * (2 / (high - low)) - 1).astype(np.float32)
+    outside = np.abs(out) > 1 + ROUNDING
+    out.clip(-1, 1, out=out)
+    if x.dtype == np.uint8:
+        beyond = int(counts(x) @ outside)
+    else:
+        beyond = int(outside.sum())
+    if beyond:
         note(f"{beyond / x.size:.2%} of the values of {name} lie beyond {low:g} to {high:g} and were clipped.")
-    return out.clip(-1, 1, out=out)
+    return Samples(x, table=out) if x.dtype == np.uint8 else Samples(out)
 
 
 def _suggested(low: float, high: float, floats: bool) -> str:

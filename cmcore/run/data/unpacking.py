@@ -19,6 +19,11 @@ def check_archive(path: Path) -> None:
     """Raise `Error` if the members of a zip archive, such as an .npz, are together too large; nothing is unpacked for it."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(member.file_size for member in archive.infolist())
+    check_size(path, unpacked)
+
+
+def check_size(path: Path, unpacked: int) -> None:
+    """Raise `Error` if a file says of itself that it is too large unpacked."""
     if unpacked > _limit(path):
         raise _bomb(path, f"{unpacked / 2**30:,.1f} GiB")
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import import_module
 from pathlib import Path
+from stat import S_ISREG
 
+import numpy as np
 from PIL import Image
 
 from cmcore.errors import Error
@@ -27,19 +28,46 @@ _MODULES = {"pillow-heif": "pillow_heif", "pillow-avif-plugin": "pillow_avif", "
 LABELS = "dataset.json"
 """EDM's and StyleGAN's file of labels, beside the pictures."""
 
-_NOT_CONTENT = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+NOT_CONTENT = frozenset({"__MACOSX", "@eaDir", "lost+found"})
+"""Folders of systems' own, in folders and archives."""
+
 _KNOWN_OTHERS = frozenset({LABELS, "Thumbs.db", "desktop.ini"})
 
 
 @dataclass
 class Found:
-    """The pictures of a folder, sorted by path, and what was passed over and why."""
+    """The names of a folder's or an archive's pictures in it, with their sizes and times, and what was passed over and why."""
 
     folder: Path
-    paths: list[Path] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    numbers: list[tuple[int, ...]] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
     runs: list[Path] = field(default_factory=list)
-    special: list[Path] = field(default_factory=list)
+    held_out: Path | None = None
+    special: list[str] = field(default_factory=list)
+
+    def sort(self, name: str, numbers: tuple[int, ...]) -> bool:
+        """Take a file, with its size and its times, for a picture or for something else, by its name; tell which."""
+        ending = os.path.splitext(name)[1].lower()  # noqa: PTH122 - of very many
+        if ending in endings():
+            self.names.append(name)
+            self.numbers.append(numbers)
+            return True
+        if name.rpartition("/")[2] not in _KNOWN_OTHERS:
+            self.others[ending] += 1
+        return False
+
+    def check(self, kind: str, count: int) -> None:
+        """Raise `Error` if there is no picture among so many files of a folder or archive, ``kind``."""
+        if not self.names:
+            raise Error(
+                f"The {kind} {self.folder} holds no images: none of its {count} files ends like an image format "
+                f"(.png, .jpg, .webp, ...). {' '.join(self.skipped())}".rstrip()
+            )
+
+    def table(self) -> np.ndarray:
+        """Return the sizes and times, (N, k) int64."""
+        return np.array(self.numbers, np.int64).reshape(len(self.names), -1)
 
     def skipped(self) -> list[str]:
         """Return a sentence for each kind of thing that was passed over."""
@@ -49,7 +77,11 @@ class Found:
             why = f"Pillow reads them after pip install {package}" if package else "no picture's ending"
             said.append(f"Skipped {count:,} {ending or 'without an ending'}: {why}.")
         if self.special:
-            said.append(f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].name}.")
+            said.append(
+                f"Skipped {len(self.special):,} pipes, sockets or devices, such as {self.special[0].rpartition('/')[2]}."
+            )
+        if self.held_out:
+            said.append(f"{self.held_out.relative_to(self.folder)} is held out, and left out of what is trained on.")
         if self.runs:
             where = ", ".join(str(run.relative_to(self.folder)) for run in self.runs[:3])
             more = f" and {len(self.runs) - 3} more" if len(self.runs) > 3 else ""
@@ -57,28 +89,27 @@ class Found:
         return said
 
 
-def pictures(folder: Path) -> Found:
-    """Return the pictures in a folder and below. Hidden files, run folders and folders of samples are passed over.
+def pictures(folder: Path, without: Path | None = None) -> Found:
+    """Return the pictures in a folder and below. Hidden files, run folders, folders of samples and one ``without`` are passed over.
 
-    Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself.
+    Linked folders are followed, each real folder once. `Error` if there are none, or the folder is a run's itself or the one
+    to be without.
     """
+    left_out = None if without is None else os.path.realpath(without)
+    if left_out is not None and Path(left_out) in (folder.resolve(), *folder.resolve().parents):
+        raise Error(f"--held-out {without} holds all of --data {folder}, so that there is nothing to train on.")
     if is_run(folder):
-        raise Error(f"{folder} is the folder of a run; --data is a folder of pictures to train on.")
-    endings, found = _endings(), Found(folder)
-    files = sorted(_files(folder, found.runs), key=lambda path: path.relative_to(folder).as_posix())
-    for path in files:
-        ending = path.suffix.lower()
-        if _is_special(path):
-            found.special.append(path)
-        elif ending in endings:
-            found.paths.append(path)
-        elif path.name not in _KNOWN_OTHERS:
-            found.others[ending] += 1
-    if not found.paths:
-        raise Error(
-            f"The folder {folder} holds no images: none of its {len(files)} files ends like an image format "
-            f"(.png, .jpg, .webp, ...). {' '.join(found.skipped())}".rstrip()
-        )
+        raise Error(f"{folder} is the folder of a run, and --data takes a folder of pictures.")
+    found = Found(folder)
+    files = sorted(_files(folder, found, left_out))
+    for name in files:
+        stat = _stat(f"{folder}/{name}")
+        if stat is not None and not S_ISREG(stat.st_mode):
+            # Reading would wait for another program, as that of a pipe does.
+            found.special.append(name)
+        else:
+            found.sort(name, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns) if stat else (0, 0, 0))
+    found.check("folder", len(files))
     return found
 
 
@@ -91,7 +122,7 @@ def is_run(folder: Path) -> bool:
     return isinstance(record, dict) and {"format", "settings", "plan", "versions"} <= record.keys()
 
 
-def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
+def _files(folder: Path, found: Found, left_out: str | None) -> Iterator[str]:
     seen = set()
     for here, folders, files in os.walk(folder, followlinks=True, onerror=_unreadable):
         real, place = os.path.realpath(here), Path(here)
@@ -99,20 +130,26 @@ def _files(folder: Path, runs: list[Path]) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        if place != folder and (is_run(place) or ".samples.json" in files):
-            runs.append(place)
+        if real == left_out:
+            found.held_out = place
             folders.clear()
             continue
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in _NOT_CONTENT)
-        yield from (place / name for name in files if not name.startswith("."))
+        if place != folder and (is_run(place) or ".samples.json" in files):
+            found.runs.append(place)
+            folders.clear()
+            continue
+        folders[:] = sorted(name for name in folders if not name.startswith(".") and name not in NOT_CONTENT)
+        inside = place.relative_to(folder).as_posix()
+        before = "" if inside == "." else f"{inside}/"
+        yield from (before + name for name in files if not name.startswith("."))
 
 
-def _is_special(path: Path) -> bool:
-    """Whether reading would wait for another program, as that of a pipe does; a link to nothing is told when it is read."""
+def _stat(path: str) -> os.stat_result | None:
+    """The state of a file; of a link to nothing there is none, which is told when it is read."""
     try:
-        return not stat.S_ISREG(path.stat().st_mode)
+        return os.stat(path)  # noqa: PTH116 - of very many
     except OSError:
-        return False
+        return None
 
 
 def _unreadable(error: OSError) -> None:
@@ -120,7 +157,8 @@ def _unreadable(error: OSError) -> None:
 
 
 @cache
-def _endings() -> frozenset[str]:
+def endings() -> frozenset[str]:
+    """Return the endings of the names of pictures that can be read, such as ".png"."""
     for package in dict.fromkeys(PLUGINS.values()):
         try:
             plugin = import_module(_MODULES[package])
@@ -128,5 +166,5 @@ def _endings() -> frozenset[str]:
             continue
         if hasattr(plugin, "register_heif_opener"):
             plugin.register_heif_opener()
-    known = Image.registered_extensions().items()
-    return frozenset(ending for ending, kind in known if kind in Image.OPEN and kind not in UNDECODABLE)
+    registered = Image.registered_extensions().items()
+    return frozenset(ending for ending, kind in registered if kind in Image.OPEN and kind not in UNDECODABLE)

@@ -37,30 +37,34 @@ class Neighbours:
 def nearest(samples: np.ndarray, data: Dataset) -> Neighbours:
     """Return the training pictures nearest to samples, (N, H, W, C) uint8, by the distance of their pixels."""
     wanted = 2 * (np.moveaxis(samples, 3, 1).reshape(len(samples), -1).astype(np.float64) / 255) - 1
-    x = data.x
-    index, distance = _search(wanted, x, np.full(len(wanted), -1))
-    own = _search(x[index].reshape(len(index), -1).astype(np.float64), x, index)[1]
+    index, distance = _search(wanted, data, np.full(len(wanted), -1))
+    own = _search(_flat(data.samples.take(index)), data, index)[1]
     return Neighbours(index, 127.5 * distance, 127.5 * own)
 
 
-def _search(wanted: np.ndarray, x: np.ndarray, but: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Index and root mean square distance of the row of x nearest to each row wanted, the rows numbered ``but`` left out."""
+def _search(wanted: np.ndarray, data: Dataset, but: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Index and root mean square distance of the sample nearest to each row wanted, the samples numbered ``but`` left out."""
     best, index = np.full(len(wanted), np.inf), np.zeros(len(wanted), np.int64)
-    for start in range(0, len(x), PIECE):
-        piece = x[start : start + PIECE].reshape(-1, wanted.shape[1]).astype(np.float64)
+    start = 0
+    for piece in map(_flat, data.samples.floats(PIECE)):
         square = (wanted**2).sum(1)[:, None] - 2 * wanted @ piece.T + (piece**2).sum(1)
         square[but[:, None] == start + np.arange(len(piece))] = np.inf
         found = square.argmin(1)
         value = square[np.arange(len(wanted)), found]
         nearer = value < best
         best, index = np.where(nearer, value, best), np.where(nearer, start + found, index)
+        start += len(piece)
     return index, np.sqrt(np.maximum(best, 0) / wanted.shape[1])
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    return x.reshape(len(x), -1).astype(np.float64)
 
 
 def section(samples: np.ndarray, data: Dataset) -> str:
     """Return samples above their neighbours, with distances, as HTML."""
     found = nearest(samples, data)
-    neighbours = as_pixels(data.x[found.index])
+    neighbours = as_pixels(data.samples.take(found.index))
     pairs = "".join(
         f'<li><img alt="Sample {i + 1}" src="{inline_png(sample)}">'
         f'<img alt="The training picture nearest to sample {i + 1}" src="{inline_png(real)}">'
@@ -69,7 +73,7 @@ def section(samples: np.ndarray, data: Dataset) -> str:
     )
     return (
         f"<p>The first {len(samples)} samples of the last grid, and below each the training picture nearest to it, of "
-        f"{len(data.x):,}. The numbers are distances in grey values of 0 to 255 (root mean square over pixels): from the sample "
+        f"{len(data):,}. The numbers are distances in grey values of 0 to 255 (root mean square over pixels): from the sample "
         "to that picture / from that picture to the training picture nearest to it. "
         f"{found.nearer} of {len(samples)} samples are nearer to a training picture than that picture is to any other.</p>"
         f'<ul class="pairs">{pairs}</ul>'

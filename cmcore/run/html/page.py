@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from cmcore._words import quoted
 from cmcore.errors import Error
 from cmcore.run.csv_file import read_columns
 from cmcore.run.data import Dataset
@@ -65,7 +66,7 @@ def page(folder: RunFolder, data: Dataset | None = None) -> str:
     hints = {
         "Samples": drawn,
         "Loss": "" if log else "The run has not logged a step yet.",
-        "Quality": "" if evaluations else f"Not measured yet: cmcore eval {escape(str(folder.path))}",
+        "Quality": "" if evaluations else f"Not measured yet: cmcore eval {escape(quoted(folder.path))}",
     }
     body = "".join(
         f'<section id="{title.lower().replace(" ", "-")}"><h2>{title}</h2>{_hint(hints.get(title, ""))}{content}</section>'
