@@ -32,8 +32,7 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.output import Output
-from cmcore.run.plan import check_given
-from cmcore.run.plan import same_data
+from cmcore.run.plan import check_given, same_data
 from cmcore.run.report import say, table, terminal_progress
 from cmcore.run.resuming import check_settings
 from cmcore.run.samples import fingerprint

@@ -55,7 +55,7 @@ def page(folder: RunFolder, data: Dataset | None = None) -> str:
     evaluations = [quality.section(*found) for found in quality.evaluations(folder.path)]
     sections = {
         "Samples": film.film(grids, SAMPLES),
-        "Loss": f'<div class="two">{_loss(log)}{_by_time(folder.by_time)}</div>' if log else "",
+        "Training loss": f'<div class="two">{_loss(log)}{_by_time(folder.by_time)}</div>' if log else "",
         "Schedules": _schedules(log),
         "Quality": "".join(evaluations),
         "Nearest training pictures": _neighbours(grids, plan, data),
@@ -65,7 +65,7 @@ def page(folder: RunFolder, data: Dataset | None = None) -> str:
     drawn = "The same noise at each step, by the averaged weights." if grids else "No pictures of samples were made."
     hints = {
         "Samples": drawn,
-        "Loss": "" if log else "The run has not logged a step yet.",
+        "Training loss": "" if log else "The run has not logged a step yet.",
         "Quality": "" if evaluations else f"Not measured yet: cmcore eval {escape(quoted(folder.path))}",
     }
     body = "".join(
@@ -132,7 +132,7 @@ def _loss(log: dict[str, np.ndarray]) -> str:
     x, raw, mean = thinned(log["step"], log["loss"], smoothed(log["loss"]))
     about = f"Loss against training steps: from {log['loss'][0]:.4g} to {log['loss'][-1]:.4g}"
     lines = [Series("logged", raw, "faint"), Series("mean of neighbours", mean)]
-    return plot("Loss", about, x, lines, "step", log_y=True)
+    return plot("All times", about, x, lines, "step", log_y=True)
 
 
 def _by_time(path: Path) -> str:
@@ -144,7 +144,7 @@ def _by_time(path: Path) -> str:
     named = zip([*columns][1:], lines, strict=True)
     series = [Series(f"t {name.replace(' to ', '–')}", y, f"r{i}") for i, (name, y) in enumerate(named)]
     about = f"Loss of samples by their time t, against training steps: {'; '.join(s.name for s in series)}"
-    return plot("Loss by time", about, x, series, "step", log_y=True)
+    return plot("By the time t", about, x, series, "step", log_y=True)
 
 
 def _schedules(log: dict[str, np.ndarray]) -> str:

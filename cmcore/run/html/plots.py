@@ -55,7 +55,7 @@ def plot(title: str, about: str, x: np.ndarray, series: Sequence[Series], label:
     ]
     svg = (
         f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(about)}">{"".join(parts)}'
-        f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}" x1="-9" x2="-9"/></svg>'
+        f'<line class="cursor" y1="{TOP}" y2="{HEIGHT - BOTTOM}"/></svg>'
     )
     return (
         f'<figure class="plot"><figcaption><h3>{escape(title)}</h3><output aria-hidden="true"></output></figcaption>{svg}'
@@ -121,10 +121,9 @@ def _grid(across: _Axis, up: _Axis, label: str) -> str:
         for y in [float(up(np.array(t)))]
     ]
     lines += [
-        f'<text class="tick" text-anchor="middle" x="{x:.1f}" y="{bottom + 16}">{_said(t)}</text>'
+        f'<text class="tick" text-anchor="{"end" if x > WIDTH - RIGHT - 20 else "middle"}" x="{x:.1f}" y="{bottom + 17}">{_said(t)}</text>'
         for t in across.ticks
         for x in [float(across(np.array(t)))]
-        if x < WIDTH - RIGHT - 12 or t == across.ticks[-1]
     ]
     axis = f'<line class="axis" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{bottom}" y2="{bottom}"/>'
     name = f'<text class="tick" text-anchor="end" x="{WIDTH - RIGHT}" y="{HEIGHT - 3}">{escape(label)}</text>'
