@@ -15,7 +15,7 @@ from cmcore.run.config import Config
 from cmcore.run.report import Progress
 from cmcore.run.train import train
 
-CONFIG = {"compiled": False, "recipe": "ect", "width": 4, "blocks": 1, "batch": 8, "save_every": 2, "sample_every": 3}
+CONFIG = {"compiled": False, "recipe": "ect", "width": 4, "blocks": 1, "batch": 8, "save_every": 3, "sample_every": 3}
 
 
 class BreakingOff(Progress):

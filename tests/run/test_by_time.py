@@ -96,7 +96,7 @@ class BreakingOff(Progress):
             raise KeyboardInterrupt
 
 
-CONFIG = {"backend": "torch", "compiled": False, "recipe": "ect", "width": 4, "blocks": 1, "batch": 16, "save_every": 2}
+CONFIG = {"backend": "torch", "compiled": False, "recipe": "ect", "width": 4, "blocks": 1, "batch": 16, "save_every": 3}
 
 
 def test_a_resumed_run_has_the_same_table(tmp_path):
@@ -106,6 +106,7 @@ def test_a_resumed_run_has_the_same_table(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         train(config, make_data(), out=tmp_path / "broken", progress=BreakingOff(5))
     train(config, make_data(), out=tmp_path / "broken", resume=True)
+    # The table went on after the state that the run resumed from.
     whole, broken = ((tmp_path / name / "loss_by_time.csv").read_bytes() for name in ("whole", "broken"))
     assert whole == broken
     rows, logged = table(tmp_path / "whole" / "loss_by_time.csv"), table(tmp_path / "whole" / "log.csv")
