@@ -54,13 +54,18 @@ def _arrays(path: Path) -> Any:
 
 
 def _log(path: Path) -> Any:
-    """The rows' steps and losses; a run that was killed may have half of a last row, which resuming drops."""
+    """The rows' steps and losses."""
+    return [(row["step"], row["loss"]) for row in _rows(path)]
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    """The rows of a table; a run that was killed may have half of a last one, which resuming drops."""
     lines = path.read_text().splitlines(keepends=True)
     whole = [line for line in lines if line.endswith("\n")]
     rows = list(csv.DictReader(whole))
     if any(None in row.values() or None in row for row in rows):
-        raise Error("a row of the log has too few or too many numbers")
-    return [(row["step"], row["loss"]) for row in rows]
+        raise Error("a row of the table has too few or too many numbers")
+    return rows
 
 
 def _picture(path: Path) -> Any:
@@ -72,5 +77,6 @@ _READERS: dict[str, Callable[[Path], Any]] = {
     r"config\.json": lambda path: json.loads(path.read_bytes()),
     r".*\.safetensors": _arrays,
     r"log\.csv": _log,
+    r"loss_by_time\.csv": _rows,
     r"step-\d{8}\.png": _picture,
 }

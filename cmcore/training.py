@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any, Final, final
@@ -120,6 +120,18 @@ class TrainSpec:
         cond: Mapping[str, Array],
     ) -> Array:
         """Return the batch's mean loss, (); a loss that is not one number per sample is a `ValueError`."""
+        return self.mean_and_each(nets, x0, z, tau, scalars, cond)[0]
+
+    def mean_and_each(
+        self,
+        nets: Mapping[str, Network],
+        x0: Array,
+        z: Array,
+        tau: Array,
+        scalars: Mapping[str, Array],
+        cond: Mapping[str, Array],
+    ) -> tuple[Array, Array]:
+        """Return `mean_loss`, (), and the losses that it is the mean of, (B,)."""
         if self.dropout:
             nets = {n: net if n in ("online", "target") else _without_dropout(net) for n, net in nets.items()}
         losses = self.loss(nets, x0, z, tau, scalars, cond)
@@ -129,7 +141,7 @@ class TrainSpec:
             raise ValueError(
                 f"The loss must be one number per sample, {tuple(x0.shape[:1])}, got shape {tuple(losses.shape)}."
             )
-        return namespace(losses).mean(losses)
+        return namespace(losses).mean(losses), losses
 
 
 @final
@@ -205,6 +217,14 @@ class Trainer:
             if said := self._explained(problem, x0, cond):
                 raise TypeError(said) from problem
             raise
+
+    @property
+    def seen(self) -> Sequence[tuple[Array, Array]]:
+        """Each sample's loss, (B,), and its tau at the last step, of one part of the batch after the other; not yet waited for.
+
+        Empty where a backend does not tell.
+        """
+        return getattr(self._step, "seen", ())
 
     def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
         """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""

@@ -48,6 +48,11 @@ class JaxBackend:
         """Return this backend bound to a device; None means JAX's default one, "cuda" the first GPU."""
         return JaxBackend(None if device is None else devices.canonical(device))
 
+    def memory(self) -> int | None:
+        """Return the most bytes that arrays have taken at once on the device; None on the CPU, which does not tell."""
+        told = devices.table()[self.device].memory_stats() or {}
+        return told.get("peak_bytes_in_use", told.get("bytes_in_use"))
+
     def float_types(self) -> tuple[str, ...]:
         """Return the names of JAX's floating dtypes, float64 among them only where its 64-bit mode is on."""
         narrow = ("bfloat16", "float16", "float32")

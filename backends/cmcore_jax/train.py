@@ -46,6 +46,7 @@ class TrainStep:
             return {**others, "online": rebuild(online), "target": rebuild(target)}
 
         self._step = make_step(networks, spec, rule)
+        self.seen: list[tuple[jax.Array, jax.Array]] = []
 
     def __call__(self, index: int, x0: Any, scalars: Mapping[str, float], cond: Mapping[str, Any]) -> jax.Array:
         """Take one optimisation step and return the mean loss, a 0-d array that is not yet waited for."""
@@ -53,7 +54,9 @@ class TrainStep:
         # All scalars travel in one array: one transfer to the device rather than one for each.
         values = np.array([scalars[name] for name in names], self._scalar_type)
         cond = {name: _steady(value) for name, value in cond.items()}
-        self._state, mean = self._step(self._state, self._frozen, _steady(x0), cond, values, np.uint32(index), names)
+        self._state, mean, self.seen = self._step(
+            self._state, self._frozen, _steady(x0), cond, values, np.uint32(index), names
+        )
         return mean
 
     def state(self) -> dict[str, dict[str, jax.Array]]:
@@ -88,7 +91,7 @@ def make_step(
     spec: TrainSpec,
     rule: optax.GradientTransformation,
 ) -> Step:
-    """Return the step ``(state, frozen, x0, cond, values, index, names) -> (state, mean loss)``; the state's memory is reused.
+    """Return the step ``(state, frozen, x0, cond, values, index, names) -> (state, mean loss, seen)``; the state's memory is reused.
 
     ``values``, (n,), are the scalars called ``names``. It is one program, or, where the batch is taken in parts, one that is run for
     each part and one for the rest: within one program XLA keeps the parts' memory all at once, or runs a loop of convolutions
@@ -106,11 +109,12 @@ def make_step(
         x0, z, tau, cond = part
         scalars = _scalars(values, names)
 
-        def mean_loss(online: Parameters) -> jax.Array:
+        def mean_loss(online: Parameters) -> tuple[jax.Array, jax.Array]:
             nets = networks(online, state.get("target", online), frozen)
-            return spec.mean_loss(nets, x0, z, tau, scalars, cond)
+            return spec.mean_and_each(nets, x0, z, tau, scalars, cond)
 
-        return jax.value_and_grad(mean_loss)(state["online"])
+        (mean, each), gradients = jax.value_and_grad(mean_loss, has_aux=True)(state["online"])
+        return (mean, gradients), each
 
     def update(state: State, found: Any, values: Any, names: tuple[str, ...]) -> tuple[State, jax.Array]:
         scalars, (mean, gradients) = _scalars(values, names), found
@@ -121,10 +125,12 @@ def make_step(
 
     def at_once(state: State, frozen: Any, x0: Any, cond: Any, values: Any, index: Any, names: tuple[str, ...]) -> Any:
         (part,) = parts(x0, cond, index)
-        return update(state, differentiate(state, frozen, part, values, names), values, names)
+        found, each = differentiate(state, frozen, part, values, names)
+        return *update(state, found, values, names), [(each, part[2])]
 
     def add(sums: Any, *part: Any) -> Any:
-        return jax.tree.map(lambda total, one: total + one / spec.accumulate, sums, differentiate(*part))
+        found, each = differentiate(*part)
+        return jax.tree.map(lambda total, one: total + one / spec.accumulate, sums, found), each
 
     compiled = jax.jit if spec.compiled else _eager
     if spec.accumulate == 1:
@@ -134,11 +140,13 @@ def make_step(
 
     def in_parts(state: State, frozen: Any, x0: Any, cond: Any, values: Any, index: Any, names: tuple[str, ...]) -> Any:
         first, *others = divide(x0, cond, index)
-        shapes = jax.eval_shape(lambda *arrays: differentiate(*arrays, names), state, frozen, first, values)
+        shapes = jax.eval_shape(lambda *arrays: differentiate(*arrays, names)[0], state, frozen, first, values)
         found = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
+        seen = []
         for part in (first, *others):
-            found = add(found, state, frozen, part, values, names)
-        return update(state, found, values, names)
+            found, each = add(found, state, frozen, part, values, names)
+            seen.append((each, part[2]))
+        return *update(state, found, values, names), seen
 
     return in_parts
 

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any, ClassVar
 
 import numpy as np
-from tinygrad import Device, Tensor, dtypes
+from tinygrad import Device, GlobalCounters, Tensor, dtypes
 from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
@@ -49,6 +49,10 @@ class TinygradBackend:
     def on(self, device: str | None) -> TinygradBackend:
         """Return this backend bound to a device, in capitals or not; None keeps the binding."""
         return self if device is None else TinygradBackend(devices.canonical(device))
+
+    def memory(self) -> int | None:
+        """Return the bytes that buffers take now, on all of tinygrad's devices; None on the CPU."""
+        return None if self.device.startswith("CPU") else int(GlobalCounters.mem_used)
 
     def float_types(self) -> tuple[str, ...]:
         """Return those that the namespace claims and the device has; Metal, for one, has no float64."""

@@ -26,6 +26,7 @@ class TrainStep:
 
     def __init__(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network], device: str) -> None:
         self._spec, self._device = spec, device
+        self.seen: list[tuple[Tensor, Tensor]] = []
         if not parameters(net):
             raise TypeError(f"The tinygrad trainer trains parameters, and {type(net).__name__} has none.")
         self._online = _copied(net)
@@ -57,9 +58,11 @@ class TrainStep:
         first, adaptive = radam_factors(self._steps, self._spec.optimizer.betas)
         values = {**scalars, "radam_first": first, "radam_adaptive": adaptive}
         packed = asarray(list(values.values()), dtype=self._precision, device=self._device)
-        mean = zeros(1, dtype=wide, device=self._device)
+        mean, each = (zeros(n, dtype=wide, device=self._device) for n in (1, x0.shape[0]))
         program = self._program(x0, tuple(values), cond)
-        program(*owned([mean, x0, z, tau, packed, *cond.values()]))
+        mean, each, *given = owned([mean, each, x0, z, tau, packed, *cond.values()])
+        program(mean, each, *given)
+        self.seen = [(each, given[2])]
         return mean.reshape(())
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -86,19 +89,27 @@ class TrainStep:
         signature = (x0.shape, x0.dtype, names, tuple((name, c.shape, c.dtype) for name, c in cond.items()))
         if signature not in self._programs:
 
-            def run(mean: Tensor, x0: Tensor, z: Tensor, tau: Tensor, packed: Tensor, *conditions: Tensor) -> None:
+            def run(
+                mean: Tensor, each: Tensor, x0: Tensor, z: Tensor, tau: Tensor, packed: Tensor, *conditions: Tensor
+            ) -> None:
                 scalars = {name: packed[i] for i, name in enumerate(names)}
                 with Context(TRAINING=1):
-                    self._take_step(mean, x0, z, tau, scalars, dict(zip(cond, conditions, strict=True)))
+                    self._take_step((mean, each), x0, z, tau, scalars, dict(zip(cond, conditions, strict=True)))
 
             self._programs[signature] = TinyJit(run) if self._spec.compiled else run
         return self._programs[signature]
 
     def _take_step(
-        self, mean: Tensor, x0: Tensor, z: Tensor, tau: Tensor, scalars: dict[str, Tensor], cond: dict[str, Tensor]
+        self,
+        told: tuple[Tensor, Tensor],
+        x0: Tensor,
+        z: Tensor,
+        tau: Tensor,
+        scalars: dict[str, Tensor],
+        cond: dict[str, Tensor],
     ) -> None:
         first, adaptive = scalars.pop("radam_first"), scalars.pop("radam_adaptive")
-        value, gradients = self._differentiate(x0, z, tau, scalars, cond)
+        value, losses, gradients = self._differentiate(x0, z, tau, scalars, cond)
         if self._spec.optimizer.clip:
             gradients = optimizers.clipped(gradients, self._spec.optimizer.clip)
         for weight, gradient in zip(self._weights.values(), gradients, strict=True):
@@ -111,25 +122,29 @@ class TrainStep:
                 average[n].assign((decay * average[n] + (1 - decay) * w).cast(w.dtype))
             updated = [*updated, *average.values()]
         # Written to memory that the caller brings, so that a later step does not overwrite it.
+        mean, each = told
         mean.assign(value.cast(mean.dtype).reshape(1))
-        Tensor.realize(mean, *updated)
+        each.assign(losses.detach().cast(each.dtype))
+        Tensor.realize(mean, each, *updated)
         for weight in self._weights.values():
             weight.grad = None
 
     def _differentiate(
         self, x0: Tensor, z: Tensor, tau: Tensor, scalars: dict[str, Tensor], cond: dict[str, Tensor]
-    ) -> tuple[Tensor, list[Tensor]]:
-        """Return the batch's mean loss and its gradients."""
+    ) -> tuple[Tensor, Tensor, list[Tensor]]:
+        """Return the batch's mean loss, each sample's, and the gradients of the mean."""
         found: list[Tensor] = []
+        losses: list[Tensor] = []
         for part in self._spec.parts(x0, z, tau, cond):
-            value = self._spec.mean_loss(self._nets, *part[:3], scalars, part[3])
+            value, own = self._spec.mean_and_each(self._nets, *part[:3], scalars, part[3])
+            losses.append(own)
             each = [value, *value.gradient(*self._weights.values())]
             found = [sum_ + one for sum_, one in zip(found, each, strict=True)] if found else each
             if self._spec.accumulate > 1:
                 # One part after the other, so that a part's memory is enough.
-                Tensor.realize(*found)
+                Tensor.realize(*found, own)
         value, *gradients = [total / self._spec.accumulate for total in found] if self._spec.accumulate > 1 else found
-        return value, gradients
+        return value, losses[0].cat(*losses[1:]), gradients
 
     def _groups(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state."""

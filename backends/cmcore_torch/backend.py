@@ -79,6 +79,15 @@ class TorchBackend:
                 return replace(self, device=known)
         raise ValueError(f"There is no device {device!r} for torch here; choose one of {', '.join(self.devices())}.")
 
+    def memory(self) -> int | None:
+        """Return the most bytes that tensors have taken at once on the device; None on the CPU, and where torch cannot tell."""
+        if self.device == "cpu":
+            return None
+        try:
+            return int(torch.accelerator.max_memory_allocated(torch.device(self.device)))
+        except (AttributeError, RuntimeError, NotImplementedError, AssertionError):
+            return None
+
     def float_types(self) -> tuple[str, ...]:
         """Return the names of torch's floating dtypes; Apple's GPUs ("mps") have no float64."""
         narrow = ("bfloat16", "float16", "float32")

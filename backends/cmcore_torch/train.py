@@ -37,6 +37,7 @@ class TrainStep:
         if not isinstance(net, nn.Module):
             raise TypeError(f"The torch trainer trains an nn.Module, got {type(net).__name__}.")
         self._spec, self._device = spec, device
+        self.seen: list[tuple[torch.Tensor, torch.Tensor]] = []
         self._online = copy.deepcopy(net).to(device).train()
         named = {name: p for name, p in self._online.named_parameters() if p.requires_grad}
         if not named:
@@ -62,8 +63,9 @@ class TrainStep:
         nets = {"online": self._online, "target": self._online if self._target is None else self._target}
         nets |= {name: _frozen(other, device) for name, other in frozen.items()}
 
-        def mean_loss(*batch: Any) -> torch.Tensor:
-            return spec.mean_loss(nets, *batch)
+        def mean_loss(*batch: Any) -> tuple[torch.Tensor, torch.Tensor]:
+            mean, each = spec.mean_and_each(nets, *batch)
+            return mean, each.detach()
 
         self._eager = self._differentiate = self._with_gradients(mean_loss)
         if spec.compiled:
@@ -82,7 +84,7 @@ class TrainStep:
         named = dict(zip(scalars, values.unbind(), strict=True))
         # The very first step is taken as it is: what fails does so at once, and not after minutes of compiling.
         differentiate = self._differentiate if index else self._eager
-        value = differentiate(list(self._spec.parts(x0, z, tau, cond)), named)
+        value, self.seen = differentiate(list(self._spec.parts(x0, z, tau, cond)), named)
 
         if self._spec.optimizer.clip:
             nn.utils.clip_grad_norm_(self._parameters, self._spec.optimizer.clip)
@@ -128,18 +130,21 @@ class TrainStep:
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": copies, "param_groups": groups})
 
-    def _with_gradients(self, mean_loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    def _with_gradients(self, mean_loss: Callable[..., tuple[torch.Tensor, torch.Tensor]]) -> Callable[..., Any]:
         share = 1 / self._spec.accumulate
 
-        def differentiate(parts: Sequence[tuple[Any, ...]], scalars: dict[str, torch.Tensor]) -> torch.Tensor:
+        def differentiate(parts: Sequence[tuple[Any, ...]], scalars: dict[str, torch.Tensor]) -> tuple[Any, list[Any]]:
             for p in self._parameters:
                 p.grad = None
             mean: Any = 0.0
+            seen = []
             for x0, z, tau, cond in parts:
-                value = share * mean_loss(x0, z, tau, scalars, cond)
+                value, each = mean_loss(x0, z, tau, scalars, cond)
+                value = share * value
                 value.backward()
                 mean = mean + value.detach()
-            return mean
+                seen.append((each, tau))
+            return mean, seen
 
         return differentiate
 

@@ -48,6 +48,9 @@ class TrainStep(Protocol):
 
     The state is arrays by group and name: "online" (all of the network's), "ema" and, if it is kept, "target" (those that
     are trained), "optimizer".
+
+    A step may also have ``seen``, which `cmcore.Trainer.seen` hands on: the samples' losses and tau, as a sequence of pairs of
+    arrays; without it runs have no table of the loss by time.
     """
 
     def __call__(self, index: int, x0: Array, scalars: Mapping[str, float], cond: Mapping[str, Array]) -> Array:
@@ -80,7 +83,11 @@ def check_computes(backend: Backend, dtype: str | None) -> None:
 
 @runtime_checkable
 class Backend(Protocol):
-    """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one."""
+    """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one.
+
+    A backend may also have ``memory() -> int | None``: the most bytes of its device that this process has used at once, None where the
+    device is the CPU or does not tell; it is shown while training.
+    """
 
     name: str
     """The entry point's name, which is the framework's import name."""

@@ -20,7 +20,7 @@ from cmcore._words import printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
-from cmcore.run.config import PRECISIONS
+from cmcore.run.config import LOGS, PRECISIONS
 from cmcore.run.data.load import FITS
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either, say
@@ -97,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(sub)
     _add_sample(sub)
     _add_eval(sub)
+    _add_report(sub)
     _add_average(sub)
     _add_import(sub)
     _add_export(sub)
@@ -222,6 +223,9 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--save-minutes", type=float, metavar="M", help="save after so many minutes as well (10)")
     parser.add_argument("--sample-every", type=int, metavar="N", help="steps between pictures of samples (a tenth)")
     parser.add_argument(
+        "--log", choices=LOGS, help="write numbers and pictures for TensorBoard too, into the run's folder"
+    )
+    parser.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
         help="what the networks' layers compute in; weights, averages and losses are float32 (float32)",
@@ -279,6 +283,15 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
     parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
     _add_backend(parser)
+
+
+def _add_report(sub: Any) -> None:
+    parser = _add(sub, "report", commands.report, "write a run's course, pictures and settings as one HTML page")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder")
+    parser.add_argument(
+        "--data", type=_place, help="the training data, for neighbours of samples; by default the run's"
+    )
+    parser.add_argument("--out", type=_place, help="the .html to write (report.html in the run's folder)")
 
 
 def _add_average(sub: Any) -> None:

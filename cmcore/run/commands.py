@@ -32,7 +32,7 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.folder import RunFolder
 from cmcore.run.output import Output
-from cmcore.run.plan import check_given
+from cmcore.run.plan import check_given, same_data
 from cmcore.run.report import say, table, terminal_progress
 from cmcore.run.resuming import check_settings
 from cmcore.run.samples import fingerprint
@@ -218,6 +218,30 @@ def _print(lines: Sequence[str], place: Path | None = None) -> None:
     except OSError as refused:
         kept = f" The results are in {place}." if place else ""
         raise Error(f"The results cannot be printed ({refused.strerror}).{kept}") from refused
+
+
+def report(args: Namespace) -> None:
+    """Write the page of a run."""
+    from cmcore.run import html
+
+    folder = RunFolder(Path(args.run))
+    config = folder.read()[0]
+    place = html.place(Path(args.out) if args.out else folder.report)
+    progress = terminal_progress()
+    data = None
+    try:
+        if args.data or config.data:
+            with progress.phase(f"Reading {args.data or config.data}", quiet=True) as count:
+                data = _load_data(replace(config, data=args.data or config.data), note=progress.note, progress=count)
+            if not same_data(folder.read()[1].data.fingerprint, data):
+                raise Error(f"{data.name} is not what the run was trained on.")
+    except (Error, ValueError, OSError) as missing:
+        if args.data:
+            raise
+        data = None
+        progress.note(f"{sentence(missing)} The report is made without neighbours; name the data with --data.")
+    atomic_write(place, html.page(folder, data).encode())
+    say(f"The report is in {place}.")
 
 
 def average(args: Namespace) -> None:

@@ -10,6 +10,9 @@ from typing import Any
 from cmcore import recipes
 from cmcore.run.network_settings import choices, written
 
+LOGS = ("tensorboard",)
+"""Where a run's numbers and pictures may be written besides its own files."""
+
 PRECISIONS = {"float32": None, "bfloat16": "bfloat16"}
 """What the layers of networks may compute in, and a `Backend.network`'s ``compute``; weights, averages and losses are float32."""
 
@@ -24,7 +27,8 @@ class Config:
     ``classes``, ``range`` and ``latents`` its arguments; ``flip`` turns half of the pictures of each batch left to right; ``augment`` is the
     probability of each of EDM's augmentations, of which the network is told; ``per_column``
     brings each column of points to the same scale; ``precision`` is one of `PRECISIONS`, in which the networks' layers compute;
-    ``accumulate`` is the number of parts in which a batch is taken; ``teacher`` and ``init`` are run folders or model files. Numbers out of
+    ``accumulate`` is the number of parts in which a batch is taken; ``log`` is one of
+    `LOGS`; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
 
@@ -61,6 +65,7 @@ class Config:
     save_every: int | None = None
     sample_every: int | None = None
     save_minutes: float = 10.0
+    log: str | None = None
 
     def __post_init__(self) -> None:
         if self.size is not None and not isinstance(self.size, int):
@@ -79,6 +84,8 @@ class Config:
             value = getattr(self, name)
             if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
+        if self.log not in (None, *LOGS):
+            raise ValueError(f"--log must be {' or '.join(LOGS)}, got {self.log!r}.")
         if self.precision not in PRECISIONS:
             raise ValueError(f"--precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
         if self.batch % self.accumulate:

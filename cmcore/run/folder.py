@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import shutil
 import time
@@ -10,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from cmcore.errors import Error
 from cmcore.model import MODEL
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config
+from cmcore.run.csv_file import CsvFile
 from cmcore.run.plan import Plan, plan_from_json
 
 FORMAT = 1
@@ -54,6 +53,21 @@ class RunFolder:
     def log(self) -> Path:
         """The table of losses."""
         return self.path / "log.csv"
+
+    @property
+    def by_time(self) -> Path:
+        """The table of losses by time."""
+        return self.path / "loss_by_time.csv"
+
+    @property
+    def board(self) -> Path:
+        """What TensorBoard shows."""
+        return self.path / "tensorboard"
+
+    @property
+    def report(self) -> Path:
+        """The page that `cmcore report` writes."""
+        return self.path / "report.html"
 
     @property
     def samples(self) -> Path:
@@ -126,7 +140,8 @@ class RunFolder:
         atomic_write(self.config, (json.dumps(record, indent=2) + "\n").encode())
 
     def _parts(self) -> tuple[Path, ...]:
-        return self.model, self.state, self.log, self.samples, self.averages, self.path / "eval.json"
+        pages = (self.path / "eval.json", self.report, self.board)
+        return self.model, self.state, self.log, self.by_time, self.samples, self.averages, *pages
 
     def _remove_parts(self) -> None:
         # The configuration first: what is left if this is broken off is no run.
@@ -188,7 +203,7 @@ class Log:
 
     def __init__(self, path: Path | None, step: int, seconds: float = 0.0) -> None:
         """Open the log, cut back to the rows up to a step."""
-        self._path, self._names = path, _cut_back(path, step) if path else []
+        self._file = CsvFile(path, step) if path else None
         self._start = time.perf_counter() - seconds
         self._last_step, self._last_seconds = step, seconds
 
@@ -204,36 +219,9 @@ class Log:
         self._last_step, self._last_seconds = step, seconds
         row = {"step": step, "loss": loss, **scalars}
         row |= {"images_per_second": round(rate, 1), "seconds": round(seconds, 3)}
-        if self._path is not None:
-            self._append(self._path, row)
+        if self._file is not None:
+            self._file.add(row)
         return row
-
-    def _append(self, path: Path, row: Mapping[str, float]) -> None:
-        text = StringIO()
-        writer = csv.DictWriter(text, self._names or list(row), lineterminator="\n")
-        if not self._names:
-            writer.writeheader()
-            self._names = list(row)
-        writer.writerow(row)
-        with placed(path), path.open("a", encoding="utf-8") as file:
-            file.write(text.getvalue())
-
-
-def _cut_back(path: Path, step: int) -> list[str]:
-    """Drop the rows past a step and a half-written last line; return the names of the columns, empty without any."""
-    if not path.is_file():
-        return []
-    with placed(path):
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    names = lines[0].strip().split(",") if lines and lines[0].endswith("\n") else []
-    kept = [line for line in lines[1:] if line.endswith("\n") and _step_of(line) <= step] if names else []
-    atomic_write(path, "".join(lines[: bool(names)] + kept).encode())
-    return names
-
-
-def _step_of(line: str) -> int | float:
-    text = line.partition(",")[0]
-    return int(text) if text.isdecimal() else float("inf")
 
 
 def describe_versions(backend: Any) -> dict[str, str]:

@@ -14,6 +14,9 @@ from cmcore._files import atomic_write
 TILE = 64
 """Images smaller than this many pixels are enlarged to about it, by a whole factor, so that they can be seen."""
 
+PADDING = 2
+"""The gap around the images of a grid, in pixels."""
+
 MARK = ("Software", "cmcore")
 """What a PNG says of itself that shows several images, and is none to train on."""
 
@@ -29,7 +32,7 @@ def to_uint8(x: np.ndarray) -> np.ndarray:
     return np.rint(127.5 * (x.astype(np.float64) + 1)).clip(0, 255).astype(np.uint8)
 
 
-def grid(x: np.ndarray, columns: int | None = None, scale: int | None = None, padding: int = 2) -> Image.Image:
+def grid(x: np.ndarray, columns: int | None = None, scale: int | None = None, padding: int = PADDING) -> Image.Image:
     """Lay out images (N, C, H, W) in [-1, 1], grey (C = 1) or RGB (C = 3), row by row on white.
 
     ``columns`` is by default that of a square; ``scale`` enlarges by a whole factor without smoothing, by default
@@ -38,7 +41,7 @@ def grid(x: np.ndarray, columns: int | None = None, scale: int | None = None, pa
     pixels = as_pixels(x)
     n, height, width, channels = pixels.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else min(columns, n)
-    scale = max(1, round(TILE / max(height, width))) if scale is None else scale
+    scale = scale_of(height, width) if scale is None else scale
     if columns < 1 or scale < 1 or padding < 0:
         raise ValueError(
             f"A grid needs columns and scale of at least 1 and a padding of at least 0, "
@@ -52,6 +55,11 @@ def grid(x: np.ndarray, columns: int | None = None, scale: int | None = None, pa
         top, left = padding + row * step_y, padding + column * step_x
         canvas[top : top + height * scale, left : left + width * scale] = image
     return Image.fromarray(canvas.squeeze(2) if channels == 1 else canvas)
+
+
+def scale_of(height: int, width: int) -> int:
+    """Return the whole factor by which a grid enlarges images of so many pixels."""
+    return max(1, round(TILE / max(height, width)))
 
 
 def rows(captioned: Sequence[tuple[str, np.ndarray]], columns: int = 16, scale: int | None = None) -> Image.Image:

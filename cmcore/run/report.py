@@ -28,8 +28,8 @@ class Progress:
     def advance(self, done: int) -> None:
         """``done`` steps have been taken."""
 
-    def measure(self, row: Mapping[str, float]) -> None:
-        """A row was added to the log: step, loss, lr, curriculum, images_per_second, seconds."""
+    def measure(self, row: Mapping[str, Any]) -> None:
+        """A row was added to the log: step, loss, lr, curriculum, images_per_second, seconds; beside them memory, bytes, or None."""
 
     def note(self, message: str) -> None:
         """Something happened that a user should know."""
@@ -118,11 +118,12 @@ class Lines(Spoken):
     """A line now and then, for output that is not a terminal."""
 
     _over: ExitStack | None = None
-    _row: Mapping[str, float] | None = None
+    _row: Mapping[str, Any] | None = None
 
     def begin(self, done: int, total: int, batch: int) -> None:
         """Start counting the seconds between lines."""
         self._done, self._total, self._row = done, total, None
+        self._first = done, self._clock()
         self._over = ExitStack()
         self._over.enter_context(self._beating())
 
@@ -130,7 +131,7 @@ class Lines(Spoken):
         """Remember it for the next line."""
         self._done = done
 
-    def measure(self, row: Mapping[str, float]) -> None:
+    def measure(self, row: Mapping[str, Any]) -> None:
         """Write the row if the last line is old enough."""
         self._row = dict(row)
         self.tick()
@@ -152,12 +153,20 @@ class Lines(Spoken):
         if not self._row:
             return f"step {self._done:,} of {self._total:,}"
         row, self._row = self._row, None
-        speed = f"{row['images_per_second']:,.0f} images/s"
-        return f"step {int(row['step']):,} of {self._total:,}: loss {row['loss']:.4g}, {speed}"
+        return f"step {int(row['step']):,} of {self._total:,}: {_measured(row)}{self._left()}"
+
+    def _left(self) -> str:
+        """The time left, as the steps so far went."""
+        done, since = self._done - self._first[0], self._clock() - self._first[1]
+        return (
+            f", {duration(since / done * (self._total - self._done))} left"
+            if 0 < done and self._done < self._total
+            else ""
+        )
 
 
 class Bar(Spoken):
-    """A bar with loss, images a second and the time left, for a terminal."""
+    """A bar with loss, images a second, memory and the time left, for a terminal."""
 
     _bar: Any = None
 
@@ -173,9 +182,9 @@ class Bar(Spoken):
         with suppress(OSError, ValueError):
             self._bar.update(done - self._bar.n)
 
-    def measure(self, row: Mapping[str, float]) -> None:
-        """Show the loss and the speed."""
-        self._bar.set_postfix_str(f"loss {row['loss']:.4g}, {row['images_per_second']:,.0f} images/s", refresh=False)
+    def measure(self, row: Mapping[str, Any]) -> None:
+        """Show the loss, the speed and the memory."""
+        self._bar.set_postfix_str(_measured(row), refresh=False)
 
     def end(self) -> None:
         """Leave the bar as it is."""
@@ -195,6 +204,19 @@ def terminal_progress(file: TextIO | None = None) -> Progress:
     """Return a bar where the file, by default stderr, is a terminal, and lines elsewhere."""
     file = file or sys.stderr
     return Bar(file) if file.isatty() else Lines(file)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in the one or two units that matter: "40 s", "12 min", "3 h 5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
+
+
+def _measured(row: Mapping[str, Any]) -> str:
+    memory = f", {row['memory'] / 2**30:.2g} GiB" if row.get("memory") else ""
+    return f"loss {row['loss']:.4g}, {row['images_per_second']:,.0f} images/s{memory}"
 
 
 def say(message: str) -> None:

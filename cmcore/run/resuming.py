@@ -32,6 +32,7 @@ FREE = (
     "save_every",
     "save_minutes",
     "sample_every",
+    "log",
 )
 """The settings that may change: what the data and the teacher are is checked, where and how they were read does not matter."""
 

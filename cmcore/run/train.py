@@ -28,11 +28,14 @@ from cmcore.model import Model, load_model, save_model
 from cmcore.networks import Architecture, grown, to_config
 from cmcore.run import pictures
 from cmcore.run.augment import augmented, flipped
+from cmcore.run.board import Board, check_installed, opened
+from cmcore.run.by_time import LossByTime
 from cmcore.run.checkpoint import keep_only, load_state, newest_step, save_average, save_state
 from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import Log, RunFolder, describe_versions
 from cmcore.run.lock import held
+from cmcore.run.memory import used
 from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
@@ -69,6 +72,7 @@ def train(
     """
     progress = progress or Progress()
     config, backend = settle(config)
+    check_installed(config.log)
     folder = RunFolder(Path(out)) if out is not None else None
     if not resume:
         if folder:
@@ -207,6 +211,11 @@ def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:
     return folder.model.is_file() and load_model(folder.model).step >= config.steps
 
 
+def _log_every(steps: int) -> int:
+    """How many steps lie between two rows of the log."""
+    return max(1, min(50, steps // 100))
+
+
 class _Run:
     """A run under way: everything that its loop needs at hand."""
 
@@ -223,6 +232,8 @@ class _Run:
         self._config, self._plan, self._data, self._backend = config, plan, data, backend
         self._folder, self._teacher, self._progress = folder, teacher, progress
         self._log = Log(None, 0)
+        self._by_time: LossByTime | None = None
+        self._board = Board()
         self._pending: list[Array] = []
         self._losses: list[float] = []
         self._logged = 0
@@ -238,7 +249,7 @@ class _Run:
                     if self._teacher:
                         save_model(self._teacher, folder.teacher)
                     self._save(0)
-                self._log = Log(folder.log, 0)
+                self._open_logs(folder, 0)
                 return self._loop(0)
         return self._loop(0)
 
@@ -250,7 +261,7 @@ class _Run:
             self._trainer.restore(state)
         except ValueError as unfit:
             raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
-        self._log = Log(self._folder.log, step, seconds)
+        self._open_logs(self._folder, step, seconds)
         self._saved = step
         # The process may have been killed after it had written the state and before the rest of that step.
         keep_only(self._folder.state, step)
@@ -272,9 +283,15 @@ class _Run:
         frozen = {"teacher": build(teacher.architecture, teacher.weights)} if teacher else None
         self._trainer = Trainer(self._backend, build(architecture, weights, seed=config.seed), spec, frozen)
 
+    def _open_logs(self, folder: RunFolder, step: int, seconds: float = 0.0) -> None:
+        steps = self._config.steps
+        self._log = Log(folder.log, step, seconds)
+        self._board = opened(self._config.log, folder.board, step)
+        self._by_time = LossByTime(folder.by_time, self._plan.recipe, steps, step, _log_every(steps))
+
     def _loop(self, done: int) -> Model:
         config, progress = self._config, self._progress
-        log_every = max(1, min(50, config.steps // 100))
+        log_every = _log_every(config.steps)
         save_every, sample_every = config.save_interval(), config.sample_interval()
         self._logged = done
         if self._folder and not self._plan.data.images:
@@ -326,6 +343,7 @@ class _Run:
                     progress.advance(done)
         finally:
             progress.end()
+            self._board.close()
         if self._folder:
             # Once more: what a disk would not remove.
             self._folder.clean()
@@ -355,6 +373,8 @@ class _Run:
             cond["label"] = place(labels.astype(np.int32))
         scalars = self._plan.recipe.scalars(index, config.steps)
         self._pending.append(self._trainer.step(index, place(x), scalars, cond or None))
+        if self._by_time:
+            self._by_time.keep(index, self._trainer.seen, scalars)
 
     def _collect(self, done: int) -> None:
         """Wait for the losses of the steps so far."""
@@ -373,7 +393,10 @@ class _Run:
         scalars = self._plan.recipe.scalars(done - 1, self._config.steps)
         loss = sum(self._losses) / len(self._losses)
         self._losses, self._logged = [], done
-        self._progress.measure(self._log.add(done, loss, scalars, self._config.batch))
+        row = self._log.add(done, loss, scalars, self._config.batch)
+        by_time = self._by_time.add(done, self._backend.to_numpy) if self._by_time else {}
+        self._board.row(row, by_time)
+        self._progress.measure(row | {"memory": used(self._backend)})
 
     def _save(self, done: int) -> None:
         """Write the state and then the model, unless this step's are written already."""
@@ -421,6 +444,7 @@ class _Run:
         assert self._folder is not None
         image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
         pictures.save_png(image, self._folder.picture(done))
+        self._board.picture(done, image)
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""

@@ -4,9 +4,10 @@ import time
 
 import pytest
 
-from cmcore.run.report import Bar, Lines, Progress, table, terminal_progress
+from cmcore.run import memory
+from cmcore.run.report import Bar, Lines, Progress, duration, table, terminal_progress
 
-ROW = {"step": 5, "loss": 0.123456, "images_per_second": 1234.5, "seconds": 1.0}
+ROW = {"step": 5, "loss": 0.123456, "images_per_second": 1234.5, "seconds": 1.0, "memory": 1.5 * 2**30}
 
 
 def drive(progress):
@@ -19,9 +20,54 @@ def drive(progress):
 
 
 def test_lines_are_few_and_tell_loss_and_speed():
-    file = io.StringIO()
-    drive(Lines(file, every=1000))
-    assert file.getvalue().splitlines() == ["Something happened.", "step 5 of 10: loss 0.1235, 1,234 images/s"]
+    file, clock = io.StringIO(), Clock()
+    drive(Lines(file, 1000, clock))
+    assert file.getvalue().splitlines() == [
+        "Something happened.",
+        "step 5 of 10: loss 0.1235, 1,234 images/s, 1.5 GiB, 0 s left",
+    ]
+
+
+def test_lines_tell_the_time_left_as_the_steps_of_this_process_went():
+    file, clock = io.StringIO(), Clock()
+    lines = Lines(file, 10.0, clock)
+    lines.begin(100, 1000, 4)
+    clock.now = 60.0
+    lines.advance(200)
+    lines.measure(ROW | {"step": 200, "memory": None})
+    lines.end()
+    # 100 steps in a minute, 800 to go.
+    assert file.getvalue() == "step 200 of 1,000: loss 0.1235, 1,234 images/s, 8 min left\n"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(0, "0 s"), (89.4, "89 s"), (90, "2 min"), (3540, "59 min"), (3600, "1 h 0 min"), (11_100, "3 h 5 min")],
+)
+def test_durations(seconds, said):
+    assert duration(seconds) == said
+
+
+def test_memory_is_the_devices_where_it_tells_else_the_processs():
+    class Device:
+        def __init__(self, told):
+            self.memory = lambda: told
+
+    assert memory.used(Device(7)) == 7
+    assert memory.used(Device(0)) == 0
+    for backend in (Device(None), object()):
+        assert 2**24 < memory.used(backend) < 2**40
+
+
+def test_the_process_grows_with_what_it_holds():
+    before = memory.of_process()
+    held = bytearray(b"x" * 2**27)
+    assert memory.of_process() - before > 2**26
+    del held
+
+
+def test_on_the_cpu_backends_tell_no_memory_of_their_own(trainable):
+    assert trainable.on("cpu").memory() is None
 
 
 class Clock:
@@ -121,7 +167,7 @@ def test_the_bar_shows_steps_loss_and_notes():
     drive(Bar(file))
     text = file.getvalue()
     assert "5/10 steps" in text
-    assert "loss 0.1235, 1,234 images/s" in text
+    assert "loss 0.1235, 1,234 images/s, 1.5 GiB" in text
     assert "Something happened.\n" in text
 
 
