@@ -83,6 +83,7 @@ class Sampler:
     """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call."""
 
     def __init__(self, model: Trained, backend: Backend | None = None, batch: int = 256) -> None:
+        check_kind("The batch size", batch, int)
         if batch < 1:
             raise ValueError(f"The batch size must be at least 1, got {batch}.")
         self.model, self.batch = model, batch

@@ -111,6 +111,8 @@ class Model:
     def save(self, path: str | PathLike[str]) -> None:
         """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be."""
         target = Path(path)
+        if (target / "state").is_dir():
+            raise Error(f"{target} is the folder of a run, whose model is its own; save to another place.")
         if target.suffix != ".safetensors":
             target.mkdir(parents=True, exist_ok=True)
             target = target / MODEL
@@ -146,19 +148,22 @@ class Model:
         x = Sampler(self, backend, size)(n, labels=labels, **settings)
         return x.clip(-1, 1) if self.data.images else x
 
-    def label_numbers(self, label: int | str | Sequence[int | str] | np.ndarray, n: int) -> np.ndarray:
+    def label_numbers(self, label: Any, n: int) -> np.ndarray:
         """Return n class numbers, of one class or of n, by number or name; `ValueError` for what is no class of the model's."""
         names, classes = self.data.classes, self.architecture.classes
         if not classes:
             raise ValueError("The model was trained without classes, so it takes no label.")
-        given = list(label) if isinstance(label, (list, tuple, np.ndarray)) else [label] * n
+        many = isinstance(label, (list, tuple, range)) or (hasattr(label, "shape") and tuple(label.shape) != ())
+        given = [one if isinstance(one, str) else _python(one) for one in label] if many else [_python(label)] * n
         numbered = any(name.lstrip("-").isdecimal() for name in names)
 
         def number(one: Any) -> int:
             if isinstance(one, str) and one in names:
                 return names.index(one)
             # Where names are numbers, a text is a name.
-            if isinstance(one, (int, np.integer)) or (isinstance(one, str) and one.isdecimal() and not numbered):
+            if (isinstance(one, int) and not isinstance(one, bool)) or (
+                isinstance(one, str) and one.isdecimal() and not numbered
+            ):
                 if 0 <= int(one) < classes:
                     return int(one)
             known = (
@@ -196,10 +201,19 @@ class Model:
         return file.getvalue() or None
 
 
+def _python(label: Any) -> Any:
+    """A class as Python has it: an array of one number, of whatever framework, is that number."""
+    return label.item() if hasattr(label, "item") else label
+
+
 def _backend(chosen: Backend | str | None) -> Backend:
     if chosen is None:
         return default()
-    return load(chosen) if isinstance(chosen, str) else chosen
+    if isinstance(chosen, str):
+        return load(chosen)
+    if not hasattr(chosen, "network"):
+        raise TypeError(f'A backend is given by name, such as "numpy", or as cmcore.load returns it, got {chosen!r}.')
+    return chosen
 
 
 def save_model(model: Model, path: str | PathLike[str]) -> None:

@@ -53,6 +53,8 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         "label": f", label=torch.arange(4) % {network.classes}" if network.classes else "",
         "file": "function.onnx" if recipe.default_steps > 1 else "generator.onnx",
     }
+    plain = to == "diffusers" and not is_average_velocity(recipe)
+    latents = plain and recipe.default_steps == 1 and data.shape[0] != 3
     head = {"license": license or "unknown", "library_name": "diffusers" if to == "diffusers" else "cmcore"}
     kind = "A score model" if recipe.default_steps > 1 else "A generator of one or a few steps"
     lines = [
@@ -78,6 +80,11 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         _USES["flow map" if to == "diffusers" and is_average_velocity(recipe) else to].format(**settings),
         "```",
         "",
+        *(
+            ["The pipeline's argument `latents` takes images of three channels only; without it it draws its own.", ""]
+            if latents
+            else []
+        ),
         *(["Measured:", "", "```", figures.rstrip(), "```", ""] if figures else []),
         "The method's paper:",
         "",

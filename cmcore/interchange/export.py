@@ -57,6 +57,10 @@ def _diffusers(model: Model, out: Path) -> None:
         return
     network, weights, convention = _published(model)
     pipeline, scheduler = to_scheduler(convention)
+    if len(set(network.shape[1:])) > 1:
+        raise Error(
+            f"diffusers' {pipeline} makes square images; the model's are {network.shape[1]} x {network.shape[2]}."
+        )
     companion = {"unet": unet_config(network), "scheduler": scheduler}
     tensors = _checked("diffusers", network, weights, convention, companion, {})
     parts = {"unet": "UNet2DModel", "scheduler": scheduler["_class_name"]}
@@ -113,6 +117,11 @@ _FLOW_MAP = {
 
 def _published(model: Model) -> tuple[UNet, dict[str, np.ndarray], Convention]:
     """The model's network and weights without what training alone needs, and how they are used."""
+    if model.data.scale:
+        raise Error(
+            "The model's data were standardised, and the published programs' files have no place for the center and scale that "
+            "bring its samples back to the data's units; ONNX files have: --to onnx"
+        )
     convention, network, weights = of_model(model.recipe, model.architecture), model.architecture, dict(model.weights)
     if isinstance(network, Adapted):
         network, weights = network.network, {name.removeprefix("net."): w for name, w in weights.items()}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,21 @@ def opened(path: Path, chosen: str | None = None) -> Opened:
         raise Error(f"There is no file or folder {path} to import.")
     try:
         with placed(path):
-            return _folder(path) if path.is_dir() else _file(path, chosen)
+            return _alone(_folder(path) if path.is_dir() else _file(path, chosen))
     except _BROKEN as broken:
         said = str(broken).strip("'").rstrip(".")
         said = said if len(said) < 200 else f"{said[:200]}..."
         raise Error(
             f"{path} cannot be read: it is truncated or damaged, or no checkpoint of a kind known here ({said})."
         ) from broken
+
+
+def _alone(found: Opened) -> Opened:
+    """The weights without the prefix that torch's DataParallel gives to all of their names."""
+    prefix = "module."
+    if not all(name.startswith(prefix) for name in found.tensors):
+        return found
+    return replace(found, tensors={name.removeprefix(prefix): a for name, a in found.tensors.items()})
 
 
 _BROKEN = (
@@ -216,7 +225,7 @@ class _Walk:
 
 
 def _state(value: Any) -> dict[str, Any] | None:
-    """The attributes of a module that was pickled, by itself or with EDM's source code, which is not looked at."""
+    """The attributes of a module that was pickled, by itself or with EDM's source code, which is not executed."""
     if not isinstance(value, Made):
         return None
     if isinstance(value.state, dict):
@@ -232,4 +241,18 @@ def _use(value: Any) -> dict[str, Any]:
     meta = value.arguments[0] if isinstance(value.arguments, tuple) and value.arguments else None
     name = meta.get("class_name") if isinstance(meta, dict) else getattr(value.function, "name", None)
     plain = {k: v for k, v in state.items() if isinstance(v, (int, float, str))}
+    if name == "ECMPrecond" and _begins_at_zero(meta):
+        plain["sigma_min"] = 0.0
     return {"preconditioning": name, "init": plain}
+
+
+def _begins_at_zero(meta: Any) -> bool:
+    """Whether the source in a pickle is of TCM's ECMPrecond, whose function is the identity at 0, and not of ECT's, at sigma_min.
+
+    The text is looked at, never executed; where there is none, the class is ECT's, whose name it is.
+    """
+    text = meta.get("module_src") if isinstance(meta, dict) else None
+    return isinstance(text, str) and "class ECMPrecond" in text and not _FROM_SIGMA_MIN.search(text)
+
+
+_FROM_SIGMA_MIN = re.compile(r"-\s*self\.sigma_min\b")

@@ -252,7 +252,11 @@ def check_given(recipe: Recipe, teacher: Model | None) -> None:
     if not recipe.needs_teacher:
         raise Error(f"The recipe {recipe.name!r} takes no teacher; to start from a run's weights give it as --init.")
     if teacher.recipe.name not in recipe.teachers:
-        raise Error(f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}.")
+        imported = " A checkpoint of ECT's program can be imported as one: cmcore import --set recipe=ect"
+        raise Error(
+            f"A teacher must be trained with the recipe {known}; this one was with {teacher.recipe.name!r}."
+            + (imported if "ect" in recipe.teachers and teacher.recipe.name == "cd" else "")
+        )
 
 
 def _check_teacher(recipe: Recipe, architecture: Architecture, teacher: Model | None) -> None:

@@ -2,10 +2,11 @@
 
 import importlib.util
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from small import ADM, DDPMPP, EDM_ADM, MODELS, NCSNPP, PLAIN, SHAPE, model_of, weights_of
+from small import ADM, DDPMPP, EDM_ADM, MODELS, NCSNPP, PLAIN, SHAPE, SIZES, model_of, weights_of
 
 import cmcore as cm
 from cmcore.interchange.torch_file import write_state_dict
@@ -214,6 +215,22 @@ def test_what_a_program_has_not_the_like_of_is_said(to, model, said, tmp_path):
     with pytest.raises(cm.Error, match=said):
         cm.export_model(model(), to, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("to", ["diffusers", "openai", "edm"])
+def test_units_that_a_file_cannot_say_are_not_lost(to, tmp_path):
+    model = MODELS["edm-adm" if to == "edm" else "openai"]()
+    data = replace(model.data, images=False, center=(1.0, 2.0, 3.0), scale=(7.0, 7.0, 7.0))
+    with pytest.raises(cm.Error, match="no place for the center and scale"):
+        cm.export_model(replace(model, data=data), to, tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_diffusers_makes_square_images(tmp_path):
+    network = UNet((3, 16, 8), **SIZES, head_channels=16, classes=3, times="sinusoidal", group_channels=1)
+    model = model_of(Adapted(network, "free", "log", (250.0, 0.0)), "cd")
+    with pytest.raises(cm.Error, match=r"makes square images; the model's are 16 x 8\."):
+        cm.export_model(model, "diffusers", tmp_path / "a")
 
 
 def test_nothing_is_overwritten(tmp_path):

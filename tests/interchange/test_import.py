@@ -152,6 +152,30 @@ def test_a_pickle_with_source_code_is_read_and_not_run(name, attributes, network
     assert holds(model, network, prefix="net." if wrapped is not network else "")
 
 
+@needs_torch
+def test_whose_preconditioning_it_is_is_read_from_the_source(tmp_path, persistence):
+    """TCM's ECMPrecond has the name of ECT's and is the identity at 0, as a function trained by `ect` is."""
+    inside = {"model": as_modules(tensors_of("edm", NCSNPP))}
+    source = (
+        "class ECMPrecond(torch.nn.Module):\n    c_skip = self.sigma_data ** 2 / ({} ** 2 + self.sigma_data ** 2)\n"
+    )
+    for term, expected in (("sigma", "ect"), ("(sigma - self.sigma_min)", "cd")):
+        net = Pickled("ECMPrecond", modules=inside, sigma_data=0.5, sigma_min=0.003)
+        net.meta["module_src"] = source.format(term)
+        with (tmp_path / "net.pkl").open("wb") as file:
+            pickle.dump({"ema": net}, file)
+        assert cm.import_model(tmp_path / "net.pkl").recipe.name == expected
+
+
+@needs_torch
+def test_the_prefix_of_data_parallel_is_left_out(tmp_path):
+    import torch
+
+    tensors = {f"module.{name}": torch.from_numpy(a) for name, a in tensors_of("openai", ADM).items()}
+    torch.save(tensors, tmp_path / "a.pt")
+    assert holds(cm.import_model(tmp_path / "a.pt", **OPENAI), ADM, prefix="net.")
+
+
 class Command:
     """Pickles as a call of a command that leaves a file."""
 

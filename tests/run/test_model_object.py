@@ -249,3 +249,26 @@ def test_another_programs_folder_is_to_be_imported(tmp_path):
     (tmp_path / "model_index.json").write_text("{}")
     with pytest.raises(cm.Error, match=r"another program's checkpoint, make a run of it: cmcore import \S+ --out RUN"):
         cm.load_model(tmp_path)
+
+
+def test_a_label_may_be_a_number_of_any_kind():
+    model = make_model()
+    for label in (2, "2", np.int64(2), np.array(2)):
+        assert model.label_numbers(label, 2).tolist() == [2, 2]
+    for labels in ([0, 1], (0, 1), range(2), np.arange(2), cm.load("numpy").asarray(np.arange(2))):
+        assert model.label_numbers(labels, 2).tolist() == [0, 1]
+    with pytest.raises(ValueError, match="There is no class True"):
+        model.label_numbers(True, 2)
+
+
+def test_what_is_no_backend_or_batch_is_told():
+    with pytest.raises(TypeError, match=r"A backend is given by name, .* got 3"):
+        make_model().sample(1, backend=3)
+    with pytest.raises(TypeError, match=r"The batch size must be a whole number, got 1\.5"):
+        make_model().sample(1, batch=1.5)
+
+
+def test_a_runs_own_model_is_not_replaced(tmp_path):
+    (tmp_path / "run" / "state").mkdir(parents=True)
+    with pytest.raises(cm.Error, match="is the folder of a run, whose model is its own; save to another place"):
+        make_model().save(tmp_path / "run")
