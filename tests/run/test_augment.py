@@ -173,7 +173,7 @@ def test_an_augmented_run_is_resumed_exactly_and_samples(name, tmp_path, monkeyp
             raise KeyboardInterrupt
         return augmented(x, seed, step, p)
 
-    monkeypatch.setattr("cmcore.run.train.augmented", stopped)
+    monkeypatch.setattr("cmcore.run.loop.augmented", stopped)
     with pytest.raises(KeyboardInterrupt):
         train(config, data, out=tmp_path / "run")
     resumed = train(config, data, out=tmp_path / "run", resume=True)

@@ -10,8 +10,7 @@ from toy import make_data
 import cmcore as cm
 from cmcore import ema
 from cmcore.model import load_model
-from cmcore.run import averaging
-from cmcore.run import train as training
+from cmcore.run import averaging, loop
 from cmcore.run.config import Config
 from cmcore.run.folder import RunFolder
 from cmcore.run.report import Progress
@@ -60,8 +59,8 @@ def test_the_trained_average_is_the_recursions(trainable, tmp_path, monkeypatch)
         for name, w in self._trainer.weights("online").items():
             average[name] = beta * average.get(name, 0.0) + (1 - beta) * w.astype(np.float64)
 
-    original = training._Run._step
-    monkeypatch.setattr(training._Run, "_step", step)
+    original = loop.Run._step
+    monkeypatch.setattr(loop.Run, "_step", step)
     model = train(config(trainable.name), DATA)
     for name, weights in model.weights.items():
         np.testing.assert_allclose(weights, average[name], rtol=2e-5, atol=2e-6)
@@ -88,7 +87,7 @@ def test_an_interrupted_run_stores_the_same_averages(trainable, tmp_path, monkey
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_state", kill)
+        patch.setattr(loop, "save_state", kill)
         with pytest.raises(Killed):
             train(config(trainable.name), DATA, out=run, resume=True)
     assert steps_of(run) == [6, 12]
@@ -179,7 +178,7 @@ def test_a_run_without_averages_is_a_sentence(tmp_path):
 
 def test_weights_that_are_not_finite_are_not_stored(tmp_path, monkeypatch):
     name = TRAINABLE[0]
-    real = training._Run._model
+    real = loop.Run._model
 
     def broken(self, done):
         model = real(self, done)
@@ -188,7 +187,7 @@ def test_weights_that_are_not_finite_are_not_stored(tmp_path, monkeypatch):
             model.weights[first][...] = np.nan
         return model
 
-    monkeypatch.setattr(training._Run, "_model", broken)
+    monkeypatch.setattr(loop.Run, "_model", broken)
     with pytest.raises(cm.Error, match="before step 6"):
         train(config(name), DATA, out=tmp_path / "run")
     assert steps_of(tmp_path / "run") == []

@@ -178,7 +178,7 @@ def test_flips_are_trained_on_and_resumed_exactly(tmp_path):
         return original(x, seed, step)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cmcore.run.train.flipped", stopped)
+        patch.setattr("cmcore.run.loop.flipped", stopped)
         with pytest.raises(KeyboardInterrupt):
             train(config, data, out=tmp_path / "run")
         resumed = train(config, data, out=tmp_path / "run", resume=True).weights

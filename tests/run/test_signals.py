@@ -134,7 +134,7 @@ def test_a_request_saves_and_goes_on(tmp_path):
 @needs_training
 def test_a_slow_run_is_saved_by_the_clock(tmp_path, monkeypatch):
     now = iter(range(0, 10_000, 25))
-    monkeypatch.setattr("cmcore.run.train.SaveTimer", lambda minutes: SaveTimer(minutes, lambda: next(now)))
+    monkeypatch.setattr("cmcore.run.loop.SaveTimer", lambda minutes: SaveTimer(minutes, lambda: next(now)))
     seen = []
 
     class Looking(Progress):

@@ -12,7 +12,7 @@ from toy import make_data
 
 import cmcore as cm
 from cmcore.model import load_model
-from cmcore.run import train as training
+from cmcore.run import loop
 from cmcore.run.config import Config, parse_options
 from cmcore.run.folder import RunFolder
 from cmcore.run.lock import held
@@ -118,9 +118,9 @@ def test_a_run_killed_right_after_it_wrote_a_state_is_completed(tmp_path, monkey
         if done == step:
             raise Killed
 
-    original = training.save_state
+    original = loop.save_state
     with monkeypatch.context() as patched:
-        patched.setattr(training, "save_state", save_state)
+        patched.setattr(loop, "save_state", save_state)
         with pytest.raises(Killed):
             train(config, DATA, out=tmp_path / "broken")
     assert load_model(tmp_path / "broken").step < step
@@ -239,7 +239,7 @@ def test_a_state_that_is_not_finite_is_one_sentence(tmp_path, monkeypatch):
     def refused(*_):
         raise ValueError("The array 'w' holds numbers that are not finite.")
 
-    monkeypatch.setattr(training, "save_state", refused)
+    monkeypatch.setattr(loop, "save_state", refused)
     with pytest.raises(cm.Error, match=r"broke down before step 0: The array 'w' .* not finite\. [A-Z]"):
         train(make_config(FIRST), DATA, out=tmp_path / "run")
 
@@ -295,7 +295,7 @@ def test_a_run_is_there_whole_or_not_at_all(tmp_path, monkeypatch):
         raise SystemExit
 
     with monkeypatch.context() as patch:
-        patch.setattr(training, "save_model", killed)
+        patch.setattr(loop, "save_model", killed)
         with pytest.raises(SystemExit):
             train(config, DATA, out=tmp_path / "run")
     assert list(tmp_path.iterdir()) == []

@@ -17,8 +17,8 @@ from cmcore.run.data import Dataset
 from cmcore.run.folder import RunFolder
 from cmcore.run.html import film, neighbours, quality, settings
 from cmcore.run.html.plots import Series, plot, smoothed, thinned
+from cmcore.run.loop import SAMPLES
 from cmcore.run.plan import Plan
-from cmcore.run.train import SAMPLES
 
 MARK = '<meta name="generator" content="cmcore">'
 """By which a report knows another, which it may overwrite."""
