@@ -27,7 +27,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Weighted, LeastTime, N
     """CTM without its adversarial loss: jumps from t to any s, taught by the teacher's ODE, with a denoising loss beside.
 
     Both ways to s, straight and by a point u that up to ``reach`` of the teacher's Heun steps lead to, are taken on to
-    t_min by the target network, where they are compared. ``denoising_weight`` is constant, where the paper makes the two
+    t_min by the target network, where they are compared; with ``mu = 0`` it is a copy of the network as the last step left it. ``denoising_weight`` is constant, where the paper makes the two
     losses' gradients at the last layer equally large. ``gamma`` is the noise of the sampler: 0 none, 1 multistep
     consistency sampling.
     """
@@ -43,6 +43,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Weighted, LeastTime, N
     citation = "kim2024"
     draws = {"t": "uniform", "s": "uniform", "u": "uniform"}
     two_times = True
+    keep_target = True
 
     @property
     def form(self) -> dict[str, Any]:

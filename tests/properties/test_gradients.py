@@ -1,10 +1,14 @@
 """Where gradients flow: into the network at the later time, never into the target or the teacher."""
 
+import inspect
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 import cmcore as cm
 from cmcore import losses, solvers
+from cmcore.networks import ResidualMLP
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
 from cmcore.testing import CONV, MLP, random_weights
 
@@ -69,6 +73,54 @@ def test_a_network_that_is_only_target_and_teacher_gets_no_gradient(trainable):
     recipe = cm.recipes.get("cd")
     _, found = gradients(trainable, recipe, MLP, lambda net: {"online": fixed, "target": net, "teacher": net})
     assert all((g == 0).all() for g in found.values())
+
+
+SHORT = {"ctm": {"reach": 2}, "cmt": {"steps": 2}}
+SMALL = ResidualMLP(shape=(2,), width=3, blocks=1, features=2)
+
+
+def by_parameters_of(role, backend, recipe):
+    """The gradient of a recipe's loss by the parameters of the networks of one role, those of the others being others."""
+    told = replace(SMALL, two_times=recipe.two_times, log_weight=recipe.learned_weight)
+    kinds = {"online": told, "target": told, "teacher": SMALL}
+    nets = {r: backend.network(a, random_weights(a, i), dtype="float64") for i, (r, a) in enumerate(kinds.items())}
+    x0, z, first = batch(backend, SMALL)
+    draws = {}
+    for i, (name, law) in enumerate(recipe.draws.items()):  # in another order each, so that t and s differ
+        u = backend.xp.concat([first[i % 4 :], first[: i % 4]], axis=0)
+        draws[name] = u if law == "uniform" else 2.0 * u - 1.0
+    values = scalars(backend, recipe)
+
+    def mean_loss(net):
+        return backend.xp.mean(recipe.loss({**nets, role: net}, x0, z, draws, values, {}))
+
+    _, found = backend.value_and_grad(mean_loss)(nets[role])
+    return {name: backend.to_numpy(g) for name, g in found.items()}
+
+
+@pytest.mark.parametrize("name", cm.recipes.names())
+def test_gradients_reach_the_online_network_alone(trainable, name):
+    if trainable.name == "tinygrad" and name not in (*NAMES, "psd"):
+        pytest.skip("compiles for minutes; tests/cross_backend compares its gradients with PyTorch's, of all recipes")
+    recipe = cm.recipes.get(name, **SHORT.get(name, {}))
+    for role in ("target", *(["teacher"] if recipe.needs_teacher else [])):
+        if (name, role) == ("ctm", "target"):
+            continue  # see the next test
+        reached = by_parameters_of(role, trainable, recipe)
+        assert not any(g.any() for g in reached.values()), role
+    if trainable.name == "torch":  # tests/cross_backend compares the others' with it
+        assert all(g.any() for g in by_parameters_of("online", trainable, recipe).values())
+
+
+def test_the_target_of_ctm_is_always_a_copy():
+    """Its gradient goes through the target to the point that it is asked about; to the target's weights, nothing may."""
+    assert all(cm.recipes.get("ctm", mu=mu).keep_target for mu in (0.0, 0.999))
+    assert cm.recipes.get("ctm", mu=0.0).curriculum(0, 10) == {"target_decay": 0.0}
+
+
+@pytest.mark.parametrize("name", cm.recipes.names())
+def test_times_depend_on_nothing_that_is_trained(name):
+    assert [*inspect.signature(cm.recipes.get(name).pair).parameters] == ["draws", "scalars"]
 
 
 @pytest.mark.parametrize("architecture", [MLP, CONV], ids=["mlp", "conv"])
