@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cmcore import networks, recipes
+from cmcore import networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
 from cmcore._words import counted, printable
 from cmcore.backend import Backend, default, load
@@ -234,13 +234,15 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
 
 
 def load_model(source: str | PathLike[str]) -> Model:
-    """Read a model from a run folder or a model file.
+    """Read a model from a run folder or a model file, or one that comes with the package (`cmcore.shipped`) by its name.
 
     Whatever is wrong with it - missing, truncated, foreign, from a newer version, weights that do not fit the network -
     is a `cmcore.Error` that says so.
     """
     path = Path(source)
-    if path.is_dir():
+    if not path.exists() and (own := shipped.path(source)):
+        path = own
+    elif path.is_dir():
         path = path / MODEL
         if not path.is_file():
             raise Error(
@@ -250,7 +252,7 @@ def load_model(source: str | PathLike[str]) -> Model:
     elif not path.exists():
         raise Error(
             f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "
-            f"or the {MODEL} in it."
+            f"or the {MODEL} in it{_or_shipped()}."
         )
     weights, manifest = read_arrays(path)
     try:
@@ -278,6 +280,10 @@ def load_model(source: str | PathLike[str]) -> Model:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as mismatch:
         raise Error(f"The model {path} cannot be used: {mismatch}") from mismatch
     return model
+
+
+def _or_shipped() -> str:
+    return f", or the name of a model that comes with cmcore: {', '.join(shipped.names())}" if shipped.names() else ""
 
 
 def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
