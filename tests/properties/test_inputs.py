@@ -309,7 +309,7 @@ def test_coefficients_of_integers_are_refused_on_every_backend(name):
 ELSEWHERE = {
     **dict.fromkeys(("check_path", "check_end", "functions", "check_pair", "check_range", "interval"), "part of the checks"),
     **dict.fromkeys(("Path", "Oracle", "Solver", "Parametrization", "Schedule"), "abstract"),
-    **dict.fromkeys(("Scalings", "TimePair", "Fit", "Found", "Snapshot", "Profile", "Statistics", "PrecisionRecall"), "results, not checked"),
+    **dict.fromkeys(("Scalings", "TimePair", "Fit", "Found", "Snapshot", "Profile", "Statistics", "PrecisionRecall", "DensityCoverage", "KID"), "results, not checked"),
     **dict.fromkeys(("exact", "eulerian", "lagrangian", "jvp"), "of a derivative: tests/test_tangents.py, test_flow_maps.py"),
     **dict.fromkeys(("central_difference", "derivative"), "settings: tests/test_tangents.py"),
     **dict.fromkeys(("trajectory", "rebased", "seeded_noise"), "a loop or a wrapper around what is tried"),
@@ -324,7 +324,7 @@ ELSEWHERE = {
     ),
     **dict.fromkeys(("Error",), "an exception"),
     **dict.fromkeys(("Average", "check_one_average", "fit", "reconstruct"), "tests/test_ema.py"),
-    **dict.fromkeys(("statistics", "frechet_distance_from_statistics"), "tests/test_metrics.py"),
+    **dict.fromkeys(("statistics", "frechet_distance_from_statistics", "Moments"), "tests/test_metrics.py"),
 }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from cmcore.generate import Sampler, generate
 from cmcore.model import DataFacts, Model
 from cmcore.networks import ResidualMLP
 from cmcore.run import evaluate as evaluation
-from cmcore.run.evaluate import evaluate, search_times, to_table
+from cmcore.run.evaluate import evaluate, search_times
+from cmcore.run.figures import to_table
 
 
 @cache
