@@ -160,7 +160,7 @@ class Sampler:
         starts = chosen[: len(chosen) - ends]
         if not starts:
             raise ValueError(f"The sampler of {recipe.name!r} needs at least {1 + ends} times, got {list(chosen)}.")
-        lowest, highest = recipe.lowest_time, recipe.t_max
+        lowest, highest = recipe.lowest_time, recipe.highest_time
         if (
             not all(lowest <= t * (1 + ROUNDING) and t <= highest * (1 + ROUNDING) for t in starts)
             or not chosen[-1] >= 0

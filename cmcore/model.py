@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from cmcore import networks, recipes, shipped
+from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
 from cmcore._words import counted, printable
 from cmcore.backend import Backend, default, load
@@ -301,7 +301,7 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     options = asdict(recipe)
     # In files, from before the average had settings of its own, these are among the optimiser's.
     options["optimizer"] |= options.pop("average")
-    return {"name": recipe.name, "options": _plain(options)}
+    return {"name": recipe.name, "options": _plain({**{n: options[n] for n in FIRST if n in options}, **options})}
 
 
 def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
@@ -310,8 +310,30 @@ def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     optimizer = dict(options.pop("optimizer"))
     average = {f.name: optimizer.pop(f.name) for f in fields(Average) if f.name in optimizer}
     optimizer["betas"] = tuple(optimizer["betas"])
+    known = recipes.by_name(recipes.get(settings["name"]))
+    options = {name: value for name, value in options.items() if name in known or not _without_choice(name, value)}
     recipe = recipes.get(settings["name"], **options)
     return replace(recipe, optimizer=Optimizer(**optimizer), average=Average(**average))
+
+
+FIRST = ("sigma_data", "t_min", "t_max", "distance", "weighting", "learned_weight", "optimizer")
+"""The options that come first in files, as they always did."""
+
+WITHOUT_CHOICE = {
+    "t_min": (grids.T_MIN,),
+    "t_max": (grids.T_MAX,),
+    "distance": ("squared_l2",),
+    "weighting": ("uniform",),
+    "learned_weight": (False,),
+    "mean": (-1.1,),
+    "std": (2.0,),
+    "stages": (8,),
+}
+"""What older files say of options that their methods left no choice of, and do not have any more."""
+
+
+def _without_choice(name: str, value: Any) -> bool:
+    return value in WITHOUT_CHOICE.get(name, ())
 
 
 def _described(average: Schedule) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """How a method's options are declared: default, one line of help, and bounds or choices, in one place.
 
     @dataclass(frozen=True)
-    class MyMethod(Recipe):
+    class MyMethod(StraightFlowMap):
         share: float = option(0.5, "share of samples that are flow matching", SHARE)
 
 A class derived from it may give another default, ``share: float = 0.25``; help and bounds stay.
@@ -32,6 +32,8 @@ DEVIATION = Limit(lambda v: 0 < v < math.inf, "positive and finite")
 SHARE = Limit(lambda v: 0 <= v <= 1, "from 0 to 1")
 BELOW_ONE = Limit(lambda v: 0 <= v < 1, "0 or more, and below 1")
 AT_LEAST_ONE = Limit(lambda v: 1 <= v < math.inf, "1 or more, and finite")
+
+GRID_POINTS = Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
 
 
 @dataclass(frozen=True)

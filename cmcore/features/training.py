@@ -68,7 +68,7 @@ def _cross_entropy(width: int) -> Callable[..., Array]:
         cond: Mapping[str, Array],
     ) -> Array:
         xp = namespace(x0)
-        logits = nets["online"](x0, tau)[:, width:]
+        logits = nets["online"](x0, x0[:, 0, 0, 0])[:, width:]
         logits = logits - xp.max(logits, axis=1, keepdims=True)
         classes = xp.arange(logits.shape[1], dtype=cond["label"].dtype, device=getattr(x0, "device", None))
         own = xp.sum(xp.where(cond["label"][:, None] == classes[None, :], logits, xp.zeros_like(logits)), axis=1)

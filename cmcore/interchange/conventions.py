@@ -44,17 +44,16 @@ class Convention:
         # The identity is at t_min under the scalings of `cd`, at 0 under those of `ect`.
         consistency = "cd" if self.t_min else "ect"
         name = self.recipe or (consistency if self.kind == "consistency" else "edm")
-        recipe = recipes.get(name, sigma_data=self.sigma_data, t_max=self.t_max, **self._t_min(name))
+        recipe = recipes.get(name)
         if recipe.family != "edm" or recipe.two_times:
             raise Error(
                 f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe."
             )
         if (name == "edm") != (self.kind == "score"):
             raise Error(f"The recipe {name!r} does not train a {self.kind} model; leave out recipe, or set kind.")
-        return recipe
-
-    def _t_min(self, name: str) -> dict[str, float]:
-        return {} if "t_min" in recipes.get(name).fixed else {"t_min": self.t_min}
+        times = {"t_min": self.t_min, "t_max": self.t_max}
+        own = {option: value for option, value in times.items() if option in recipes.by_name(recipe)}
+        return recipes.get(name, sigma_data=self.sigma_data, **own)
 
     def adapted(self, network: Architecture) -> Architecture:
         """Return the network, adapted where it is not of EDM's kind already."""
@@ -146,8 +145,8 @@ def of_model(recipe: Recipe, architecture: Architecture) -> Convention:
             + (" (but to diffusers' flow-map scheduler: --to diffusers)." if is_average_velocity(recipe) else ".")
         )
     kind = "score" if recipe.name in ("edm", "pd") else "consistency"
-    t_min = recipe.t_min if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
-    plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.t_max)
+    t_min = recipe.lowest_time if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
+    plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.highest_time)
     if not isinstance(architecture, Adapted):
         return plain
     return replace(plain, predicts=architecture.predicts, clock=architecture.clock, numbers=architecture.numbers)

@@ -74,7 +74,6 @@ class UNet(Architecture):
     """
 
     shape: tuple[int, ...]
-    patch: Annotated[int, "side of the patches whose pixels become channels before the first level"] = 1
     width: Annotated[int, "channels of the first level, and a quarter of the embedding's width"] = 64
     multipliers: Annotated[tuple[int, ...], "channels of each level, as multiples of the width"] = (1, 2, 2)
     blocks: Annotated[int, "residual blocks in each level on the way down; one more on the way up"] = 2
@@ -105,6 +104,7 @@ class UNet(Architecture):
     fourier: Annotated[tuple[float, ...], "the frequencies where times is fourier; drawn where there are none"] = ()
     fourier_std: Annotated[float, "the standard deviation of those that are drawn"] = 16.0
     dropout: Annotated[float, "rate of dropout in each block"] = 0.0
+    patch: Annotated[int, "side of the patches whose pixels become channels before the first level"] = 1
     two_times: bool = False
     log_weight: bool = False
 

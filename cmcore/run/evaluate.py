@@ -140,5 +140,5 @@ def search_times(
         return metrics.frechet_distance_from_statistics(metrics.statistics(x), real)
 
     # The lowest is where f is the identity, or where another network takes over.
-    candidates = grids.karras_host(CANDIDATES, recipe.lowest_time, recipe.t_max)[1:]
+    candidates = grids.karras_host(CANDIDATES, recipe.lowest_time, recipe.highest_time)[1:]
     return greedy(metric, steps, candidates.tolist())

@@ -49,11 +49,11 @@ def test_files_give_numpys_numbers_for_any_batch(tmp_path, kind):
     sessions = {path.name: runtime.InferenceSession(path) for path in out.glob("*.onnx")}
     assert sessions.keys() == {"function.onnx"} | ({"generator.onnx"} if kind != "score" else set())
     about = json.loads(sessions["function.onnx"].get_modelmeta().custom_metadata_map["cmcore"])
-    assert (about["recipe"], about["t_max"]) == (model.recipe.name, model.recipe.t_max)
+    assert (about["recipe"], about["t_max"]) == (model.recipe.name, model.recipe.highest_time)
     rng = np.random.default_rng(1)
     for batch in (1, 5):
         x = rng.standard_normal((batch, *model.data.shape)).astype(np.float32)
-        times = {"t": np.linspace(0.3, 0.9, batch, dtype=np.float32) * np.float32(model.recipe.t_max)}
+        times = {"t": np.linspace(0.3, 0.9, batch, dtype=np.float32) * np.float32(model.recipe.highest_time)}
         if model.recipe.two_times:
             times["s"] = 0.5 * times["t"]
         label = {"label": np.arange(batch, dtype=np.int32) % 3} if model.architecture.classes else {}

@@ -92,7 +92,6 @@ OF_TIMES = {
     "karras_midpoint": lambda t: grids.karras_midpoint(t, 0.5 * t),
     "uniform_pair": lambda t: grids.uniform_pair(t, 18).t,
     "lognormal_index_pair": lambda t: grids.lognormal_index_pair(t, 18, 18).t,
-    "uniform": grids.uniform,
     "logistic_time": grids.logistic_time,
     "lognormal_time": grids.lognormal_time,
     "heavy_tailed_time": lambda t: grids.heavy_tailed_time(t, 0.002, 80.0),
