@@ -15,6 +15,7 @@ from cmcore._options import check_kind
 from cmcore.backend import Array, Network, namespace
 from cmcore.ema import Average
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import Limit, check_options, option
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction, Parametrization
@@ -283,8 +284,19 @@ class Recipe(ABC):
         cond: Mapping[str, Array] | None = None,
     ) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""
-        end = 0.0 if self.ends_at_zero else self.t_min
-        return sampling.multistep(self.function(net), z, times, noise, end, cond=cond)
+        return sampling.multistep(self.function(net), z, times, noise, self.arrival, cond=cond)
+
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the network as a consistency function f(x, t) on `cmcore.paths.VE`, whichever path and form it was trained in.
+
+        It leads from points ``x_0 + t z`` to data at the time `arrival`.
+        """
+        return self.function(net)
+
+    @property
+    def arrival(self) -> float:
+        """Return the time to which `consistency` leads, on `cmcore.paths.VE`."""
+        return 0.0 if self.ends_at_zero else self.t_min
 
     def evaluations(self, steps: int) -> int:
         """Return the number of network evaluations (NFE) that a sampler with that many steps makes."""

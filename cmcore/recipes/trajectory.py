@@ -11,6 +11,7 @@ from cmcore import distances, grids, sampling, solvers, weightings
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.flow_maps import TowardDenoiser
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import AT_LEAST_ONE, NOT_NEGATIVE, SHARE, Limit, option
 from cmcore.paths import VE
@@ -113,3 +114,13 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils):
     ) -> Array:
         """Jump from time to time, with gamma's share of noise (Kim et al. 2024, algorithm 3)."""
         return sampling.gamma(self.function(net), z, times, noise, self.gamma, self.t_min, cond=cond)
+
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the jumps to t_min."""
+        jump = self.function(net)
+        return lambda x, t, **cond: jump(x, t, self.t_min, **cond)
+
+    @property
+    def arrival(self) -> float:
+        """Return t_min."""
+        return self.t_min

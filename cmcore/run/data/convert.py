@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cmcore.editing.transforms import LUMA
+
 Size = tuple[int, int]
 """(height, width)"""
-
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601, what Pillow uses to turn RGB into grey."""
 
 
 @dataclass(frozen=True)
