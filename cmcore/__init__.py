@@ -11,6 +11,7 @@ See `cmcore.recipes` for the methods, `cmcore.backend` for what a framework supp
 
 from cmcore import (
     distances,
+    editing,
     ema,
     flow_maps,
     grids,
@@ -64,6 +65,7 @@ __all__ = [
     "default",
     "describe",
     "distances",
+    "editing",
     "ema",
     "export_model",
     "flow_maps",

@@ -139,7 +139,7 @@ class Sampler:
         if steps is not None and times is not None:
             raise ValueError("Give the number of steps or the times, not both.")
         chosen = self.times(steps, times)
-        return self._batches(n, first, chosen, seed, self._labels(n, labels))
+        return self._batches(n, first, chosen, seed, self.labels(n, labels))
 
     def times(self, steps: int | None = None, times: Sequence[float] | None = None) -> tuple[float, ...]:
         """Return the sampler's times: those given, checked, or the recipe's for so many steps."""
@@ -175,7 +175,7 @@ class Sampler:
     ) -> Iterator[tuple[int, np.ndarray]]:
         recipe, shape = self.model.recipe, self.model.data.shape
         size = min(n, self.batch)
-        net = self._network(math.ceil((n - first) / size) * len(times))
+        net = self.network(math.ceil((n - first) / size) * len(times))
         for start in range(first - first % size, n, size):
             # The last batch is filled up, so that the compiled shapes stay the same.
             images = range(start, start + size)
@@ -192,15 +192,17 @@ class Sampler:
     def warm_up(self, n: int, steps: int) -> None:
         """Compile what making n samples calls for and run it once, so that what follows can be timed."""
         size = min(n, self.batch)
-        self._network(math.ceil(n / size) * len(self.model.recipe.times(steps)))
+        self.network(math.ceil(n / size) * len(self.model.recipe.times(steps)))
         self(size, steps=steps)
 
-    def _network(self, evaluations: int) -> Callable[..., Array]:
+    def network(self, evaluations: int) -> Callable[..., Array]:
+        """Return the network, compiled if so many evaluations are worth it, or if it was before."""
         if self._compiled is None and evaluations >= self._backend.compile_from:
             self._compiled = self._backend.compile(self._eager)
         return self._compiled or self._eager
 
-    def _labels(self, n: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+    def labels(self, n: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+        """Return n class numbers, those given, checked, or all in turn; None for a model without classes."""
         classes = self.model.architecture.classes
         if not classes:
             if labels is not None:

@@ -22,6 +22,7 @@ from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
 from cmcore.run.config import LOGS, PRECISIONS
 from cmcore.run.data.load import FITS
+from cmcore.run.edit import TASKS, task
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either, say
 
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(sub)
     _add_train(sub)
     _add_sample(sub)
+    _add_edit(sub)
     _add_eval(sub)
     _add_classifier(sub)
     _add_report(sub)
@@ -254,6 +256,55 @@ def _add_sample(sub: Any) -> None:
         default="float32",
         help="of an .npz: float32 (N, C, H, W) as x, or uint8 (N, H, W, C) as arr_0, for evaluators (%(default)s)",
     )
+    _add_decoder(parser)
+    parser.add_argument(
+        "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
+    )
+    _add_backend(parser)
+
+
+def _add_edit(sub: Any) -> None:
+    parser = _add(sub, "edit", commands.edit, "edit a picture with a trained model, which nobody trained for it")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
+    parser.add_argument("--task", type=task, required=True, metavar="TASK", help=either(list(TASKS)))
+    parser.add_argument(
+        "--image",
+        type=_place,
+        nargs="+",
+        metavar="PICTURE",
+        help="the picture, which is cut and resized to the model's size; two to interpolate; an .npy or .npz of latents",
+    )
+    parser.add_argument("--mask", type=_place, help="a picture that is white where the image is to be drawn anew")
+    parser.add_argument("--factor", type=int, help="how many times an upscaled picture is larger, such as 4")
+    parser.add_argument(
+        "--noise", type=float, metavar="STD", help="the noise's standard deviation, of pixels in [-1, 1] (estimated)"
+    )
+    parser.add_argument("--n", type=int, help="how many pictures (9; 1 to denoise)")
+    parser.add_argument(
+        "--steps", type=int, help="evaluations of inpaint, colourise and upscale (39, the paper's grid)"
+    )
+    parser.add_argument(
+        "--times",
+        type=float,
+        nargs="+",
+        metavar="T",
+        help="decreasing noise levels instead (stroke 5.38 2.24; variations and interpolate 2.24): more changes more",
+    )
+    parser.add_argument("--rounds", type=int, help="how often each time of inpaint, colourise and upscale is taken (1)")
+    parser.add_argument("--label", help="the class, by name or number; by default all in turn")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
+    _add_decoder(parser)
+    parser.add_argument(
+        "--out",
+        type=_place,
+        required=True,
+        help="a .png, a grid if there are several, an .npz, or a folder; must be new",
+    )
+    _add_backend(parser)
+
+
+def _add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
         type=_place,
@@ -265,10 +316,6 @@ def _add_sample(sub: Any) -> None:
         action="store_true",
         help="the data were the autoencoder's own latents, without its scaling_factor and shift_factor",
     )
-    parser.add_argument(
-        "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
-    )
-    _add_backend(parser)
 
 
 def _add_eval(sub: Any) -> None:

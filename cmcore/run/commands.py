@@ -26,6 +26,7 @@ from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
 from cmcore.run import averaging, catalogue, figures, methods, network_settings
 from cmcore.run import data as datasets
+from cmcore.run import edit as editing
 from cmcore.run import evaluate as evaluation
 from cmcore.run import train as training
 from cmcore.run.chosen_features import chosen
@@ -134,6 +135,13 @@ def sample(args: Namespace) -> None:
                 raise
             raise Error(f"{sentence(stop)} {kept}") from stop
     progress.note(f"Wrote {counted(args.n, 'sample')} to {out.path}.")
+
+
+def edit(args: Namespace) -> None:
+    """Edit a picture and write what comes of it."""
+    model = load_model(args.run)
+    backend = _backend(args)
+    editing.run(args, model, backend, _decoder(args, backend), terminal_progress())
 
 
 def evaluate(args: Namespace) -> None:
