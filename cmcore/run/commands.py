@@ -113,9 +113,11 @@ def sample(args: Namespace) -> None:
     backend = _backend(args)
     decoder = _decoder(args, backend)
     out = Output(args.out, args.n, decoder.facts(model.data) if decoder else model.data, args.dtype, labels)
-    sampler = generate.Sampler(model, backend, _batch(args, model.data.shape))
+    sampler = generate.Sampler(model, backend, _batch(args, model.data.shape), PRECISIONS[args.precision])
     times = sampler.times(args.steps, args.times)
     about = {"model": fingerprint(model), "times": times, "seed": args.seed, "label": args.label, "dtype": args.dtype}
+    if args.precision != "float32":
+        about["precision"] = args.precision
     if decoder:
         about["decoder"] = decoder.fingerprint()
     progress = terminal_progress()
@@ -189,7 +191,14 @@ def evaluate(args: Namespace) -> None:
             found = evaluation.search_times(model, data, args.search, **settings)
     with progress.phase(f"Making {args.n:,} samples for each row", quiet=True):
         rows = evaluation.evaluate(
-            model, data, steps=steps, times=found and found.times, seeds=args.seeds, features=features, **settings
+            model,
+            data,
+            steps=steps,
+            times=found and found.times,
+            seeds=args.seeds,
+            features=features,
+            compute=PRECISIONS[args.precision],
+            **settings,
         )
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
     what = f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"
@@ -208,7 +217,14 @@ def evaluate(args: Namespace) -> None:
     lines.append(figures.to_table(rows))
     # On disk before it is on the screen, which may be gone.
     place = Path(args.out) if args.out else folder.path / "eval.json" if folder.path.is_dir() else None
-    about = {"run": args.run, "data": data.name, "seed": args.seed, "seeds": args.seeds, "n": args.n}
+    about = {
+        "run": args.run,
+        "data": data.name,
+        "seed": args.seed,
+        "seeds": args.seeds,
+        "n": args.n,
+        "precision": args.precision,
+    }
     about |= {"features": features.name, "backend": backend.name}
     if place is not None:
         place = _kept(figures.to_json(rows, found, about), place, bool(args.out))

@@ -37,12 +37,13 @@ def evaluate(
     features: Features | None = None,
     backend: Backend | None = None,
     batch: int = 256,
+    compute: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> list[Row]:
     """Compare n samples for each number of steps with the data's held-out part, or all of it if none is held out.
 
     With ``times`` there is a row for a sampler with these times too. Each row is the mean over ``seeds`` seeds from ``seed`` on.
-    ``features`` are what is compared, by default the values themselves. The last row is the floor: as many real samples that
+    ``features`` are what is compared, by default the values themselves; ``compute`` is `cmcore.generate.Sampler`'s. The last row is the floor: as many real samples that
     were trained on, or, if none are held out, one half of the data against the other; held-out samples' own memorisation is its
     too. Times are medians over batches, noise and copy to the host included; they leave out a first batch, in which networks are
     compiled. Samples are not kept: memory does not grow with their number but by what `cmcore.metrics` takes of their features.
@@ -50,7 +51,7 @@ def evaluate(
     if tuple(model.data.shape) != tuple(data.shape):
         raise ValueError(f"The model makes samples of shape {model.data.shape}, the data has {data.shape}.")
     check(model, steps, n=n, seed=seed, batch=batch, seeds=seeds)
-    sampler, say = Sampler(model, backend, min(batch, n)), progress or (lambda _: None)
+    sampler, say = Sampler(model, backend, min(batch, n), compute), progress or (lambda _: None)
     schedules: list[tuple[int, str, dict[str, Any]]] = [
         (count, f"{count} {'step' if count == 1 else 'steps'}", {"steps": count}) for count in dict.fromkeys(steps)
     ]
