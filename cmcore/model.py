@@ -108,15 +108,23 @@ class Model:
         """
         return self.recipe.function(self.network(backend))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be."""
+    def save(self, path: str | PathLike[str], *, dtype: str = "float32") -> None:
+        """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be.
+
+        With ``dtype="float16"`` the weights are rounded to half the size; they are float32 again when they are read. `ValueError`
+        for another dtype, or for weights beyond its range.
+        """
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"A model's weights are kept as float32 or float16, got {dtype!r}.")
         target = Path(path)
         if (target / "state").is_dir():
             raise Error(f"{target} is the folder of a run, whose model is its own; save to another place.")
         if target.suffix != ".safetensors":
             target.mkdir(parents=True, exist_ok=True)
             target = target / MODEL
-        save_model(self, target)
+        with np.errstate(over="ignore"):  # what is beyond the range is told of as such
+            kept = self if dtype == "float32" else replace(self, weights=_cast(self.weights, np.float32, np.float16))
+        save_model(kept, target)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write the model into a folder, as a hub has it; `save` by the name that users of a hub know."""
@@ -201,6 +209,10 @@ class Model:
         return file.getvalue() or None
 
 
+def _cast(weights: Mapping[str, np.ndarray], before: type, after: type) -> dict[str, np.ndarray]:
+    return {name: w.astype(after) if w.dtype == before else w for name, w in weights.items()}
+
+
 def _python(label: Any) -> Any:
     """A class as Python has it: an array of one number, of whatever framework, is that number."""
     return label.item() if hasattr(label, "item") else label
@@ -262,7 +274,7 @@ def load_model(source: str | PathLike[str]) -> Model:
         model = Model(
             recipe_from_json(manifest["recipe"]),
             networks.from_config(manifest["network"]),
-            weights,
+            _cast(weights, np.float16, np.float32),
             DataFacts(**{f.name: facts[f.name] for f in fields(DataFacts)}),
             int(manifest["step"]),
             int(manifest["steps"]),
