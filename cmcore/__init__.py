@@ -10,6 +10,7 @@ See `cmcore.recipes` for the methods, `cmcore.backend` for what a framework supp
 """
 
 from cmcore import (
+    backend,
     distances,
     editing,
     ema,
@@ -33,13 +34,9 @@ from cmcore import (
 from cmcore._arrays import per_sample
 from cmcore.backend import (
     available,
-    default,
-    describe,
     jvp,
     load,
-    names,
     namespace,
-    of,
     register,
     stop_gradient,
     use,
@@ -62,8 +59,7 @@ __all__ = [
     "TrainSpec",
     "Trainer",
     "available",
-    "default",
-    "describe",
+    "backend",
     "distances",
     "editing",
     "ema",
@@ -77,10 +73,8 @@ __all__ = [
     "losses",
     "metrics",
     "model",
-    "names",
     "namespace",
     "networks",
-    "of",
     "oracles",
     "parametrization",
     "paths",

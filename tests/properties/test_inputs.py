@@ -318,7 +318,7 @@ ELSEWHERE = {
     **dict.fromkeys(("export_model", "import_model"), "tests/interchange"),
     **dict.fromkeys(("Optimizer", "radam_factors"), "tests/test_optimization.py"),
     **dict.fromkeys(
-        ("available", "default", "describe", "load", "names", "namespace", "of", "register", "stop_gradient", "use", "using"),
+        ("available", "load", "namespace", "register", "stop_gradient", "use", "using"),
         "the registry: tests/test_backend.py",
     ),
     **dict.fromkeys(("Error",), "an exception"),

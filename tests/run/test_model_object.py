@@ -28,7 +28,7 @@ def make_model(recipe="ct", classes=("one", "two", "three"), shape=(1, 4, 4), im
 
 
 def host(x):
-    return cm.of(x).to_numpy(x)
+    return cm.backend.of(x).to_numpy(x)
 
 
 @pytest.mark.parametrize("recipe", ["ct", "meanflow"])
@@ -36,7 +36,7 @@ def test_samples_are_the_commands(tmp_path, backend, recipe):
     model = make_model(recipe)
     model.save(tmp_path)
     made = model.sample(5, seed=3, label="two", backend=backend)
-    assert cm.of(made).name == backend.name
+    assert cm.backend.of(made).name == backend.name
     assert host(made).dtype == np.float32
     arguments = [
         "--n",
@@ -64,7 +64,7 @@ def test_a_score_model_takes_the_odes_steps():
 
 def test_the_default_backend_makes_them(backend):
     with cm.using(backend.name):
-        assert cm.of(make_model().sample(2)).name == backend.name
+        assert cm.backend.of(make_model().sample(2)).name == backend.name
 
 
 def test_samples_keep_to_their_seed_label_and_steps():
