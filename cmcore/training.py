@@ -176,7 +176,7 @@ class Trainer:
                 f"A trainer is given a cmcore.TrainSpec, such as TrainSpec(loss), got {type(spec).__name__}."
             )
         if not hasattr(backend, "train_step"):
-            raise TypeError(f'A trainer is given a backend, such as cmcore.use("torch") returns, got {backend!r}.')
+            raise TypeError(f"A trainer is given a backend, such as cmcore.use() returns, got {backend!r}.")
         if frozen is not None and not isinstance(frozen, Mapping):
             raise TypeError(f'frozen must be a mapping such as {{"teacher": net}}, got {type(frozen).__name__}.')
         if taken := sorted({"online", "target"} & (frozen or {}).keys()):

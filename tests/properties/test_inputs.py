@@ -313,7 +313,7 @@ ELSEWHERE = {
     **dict.fromkeys(("central_difference", "derivative"), "settings: tests/test_tangents.py"),
     **dict.fromkeys(("trajectory", "rebased", "seeded_noise"), "a loop or a wrapper around what is tried"),
     **dict.fromkeys(("Ancestral", "Churn", "LMS", "DPMpp2M"), "tests/test_multistep_solvers.py"),
-    **dict.fromkeys(("DPMppSDE", "DPMppMSDE", "clipped", "add_noise"), "tests/test_reverse_sde.py"),
+    **dict.fromkeys(("DPMppSDE", "DPMppMSDE", "clipped"), "tests/test_reverse_sde.py"),
     **dict.fromkeys(("Trainer", "TrainSpec"), "tests/test_training.py"),
     **dict.fromkeys(("Model", "load_model"), "tests/run/test_model_object.py"),
     **dict.fromkeys(("export_model", "import_model"), "tests/interchange"),
