@@ -41,6 +41,7 @@ def moments(f, known, times, rounds=1, transform=None):
     return mean[0, 1], np.sqrt((spread[:, 1] ** 2).sum())
 
 
+@pytest.mark.spares_tinygrad
 def test_each_step_is_the_papers(lib):
     """Line by line, in plain arithmetic."""
     rng = np.random.default_rng(0)

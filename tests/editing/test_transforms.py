@@ -28,6 +28,7 @@ def matrix(lib, transform, shape):
     return lib.to_numpy(transform.forward(units)).reshape(size, size)
 
 
+@pytest.mark.spares_tinygrad
 @pytest.mark.parametrize(("transform", "shape"), CASES, ids=str)
 def test_transforms_are_orthogonal(lib, transform, shape):
     dense = matrix(lib, transform, shape)
@@ -46,6 +47,7 @@ def test_the_first_direction_of_colours_is_grey(lib):
     assert sum(editing.LUMA) == pytest.approx(1.0, abs=1e-15)
 
 
+@pytest.mark.spares_tinygrad
 @pytest.mark.parametrize("p", [2, 4])
 def test_the_first_direction_of_a_patch_is_its_mean(lib, p):
     x = np.random.default_rng(1).normal(size=(2, 3, 2 * p, p))
@@ -75,6 +77,7 @@ def test_grey_is_kept_and_the_rest_is_not_touched(lib):
     assert np.abs(np.tensordot(across, out - x, axes=([1], [1]))).max() < EXACT
 
 
+@pytest.mark.spares_tinygrad
 def test_the_means_of_patches_are_kept_and_the_rest_is_not_touched(lib):
     rng = np.random.default_rng(4)
     small, x = rng.uniform(-1, 1, (1, 2, 2, 3)), rng.normal(size=(3, 2, 8, 12))
