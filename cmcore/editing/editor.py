@@ -164,7 +164,7 @@ class Editor:
 
         A flow map that can be inverted (`invertible`) encodes both pictures, and what lies between their noises becomes the pictures
         between. Other models give ``f((1 - s) a + s b + t z, t)`` with one z, so that the ends are variations of a and b rather
-        than these (as Ho et al. 2020, section 4.3, do with denoisers); t is the second of `stroke_times`.
+        than these (as Ho et al. 2020, section 4.3, do with denoisers); t is by default sigma_data, where signal and noise are as strong.
         """
         if n < 2:
             raise ValueError(f"From one picture to the other there are at least 2, got n = {n}.")
@@ -177,7 +177,7 @@ class Editor:
             return self._between_encoded(ends, n, **settings)
         share = np.linspace(0.0, 1.0, n, dtype=np.float32).reshape(n, *(1,) * (ends[0].ndim - 1))
         guide = (1 - share) * ends[0] + share * ends[1]
-        chosen = self._times(times, self._stroke_times()[-1:])
+        chosen = self._times(times, (max(self.model.recipe.sigma_data, self.model.recipe.lowest_time),))
         return self._guided(guide, None, n, chosen, one_noise=True, **settings)
 
     @property

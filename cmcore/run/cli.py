@@ -294,7 +294,7 @@ def _add_edit(sub: Any) -> None:
         type=float,
         nargs="+",
         metavar="T",
-        help="decreasing noise levels instead (stroke 5.38 2.24; variations and interpolate 2.24): more changes more",
+        help="decreasing noise levels instead (stroke 5.38 2.24; variations 2.24; interpolate 0.5): more changes more",
     )
     parser.add_argument("--rounds", type=int, help="how often each time of inpaint, colourise and upscale is taken (1)")
     parser.add_argument("--label", help="the class, by name or number; by default all in turn")

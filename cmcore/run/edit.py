@@ -6,11 +6,12 @@ import warnings
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cmcore._files import atomic_write, placed
 from cmcore._words import counted
@@ -67,7 +68,8 @@ def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None
     labels = _labels(args, model, n, progress.note)
     out = Output(args.out, n, shown, "float32", labels)
     given = _Given(model, args, progress.note)
-    editor = Editor(model, backend, args.batch)
+    told: list[Callable[[int, int], None]] = []
+    work = _prepared(Editor(model, backend, args.batch), args, given, n, labels, lambda done: told[0](done, n))
     about = {
         "model": fingerprint(model),
         "seed": args.seed,
@@ -76,7 +78,8 @@ def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None
         "decoder": decoder.fingerprint() if decoder else None,
     }
     with progress.phase(f"Making {counted(n, 'picture')}") as count:
-        x = _edited(editor, args, given, n, labels, lambda done: count(done, n), progress.note)
+        told.append(count)
+        x = work()
         stored = out.stored(decoder(x) if decoder else x)
     # One picture is written as it is, so that it can be laid over the one that was given.
     if n == 1 and out.path.suffix.lower() == ".png" and not is_folder(args.out):
@@ -89,40 +92,35 @@ def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None
     progress.note(f"Wrote {counted(n, 'picture')} to {out.path}.")
 
 
-def _edited(
-    editor: Editor,
-    args: Namespace,
-    given: _Given,
-    n: int,
-    labels: np.ndarray | None,
-    told: Callable[[int], None],
-    note: Note,
-) -> np.ndarray:
+def _prepared(
+    editor: Editor, args: Namespace, given: _Given, n: int, labels: np.ndarray | None, told: Callable[[int], None]
+) -> Callable[[], np.ndarray]:
+    """What is left to do when all that was named is read."""
     common: dict[str, Any] = {"seed": args.seed, "labels": labels, "times": args.times, "progress": told}
     known = {**common, "steps": args.steps, "rounds": 1 if args.rounds is None else args.rounds}
     if args.task == "inpaint":
-        return editor.inpaint(given.picture(), given.mask(), n, **known)
+        return partial(editor.inpaint, given.picture(), given.mask(), n, **known)
     if args.task == "colourise":
-        return editor.colourise(given.picture(channels=1), n, **known)
+        return partial(editor.colourise, given.picture(channels=1), n, **known)
     if args.task == "upscale":
-        return editor.upscale(given.picture(factor=args.factor), args.factor, n, **known)
+        return partial(editor.upscale, given.picture(factor=args.factor), args.factor, n, **known)
     if args.task == "stroke":
-        return editor.stroke(given.picture(), n, mask=given.mask() if args.mask else None, **common)
+        return partial(editor.stroke, given.picture(), n, mask=given.mask() if args.mask else None, **common)
     if args.task == "variations":
-        return editor.variations(given.picture(), n, **common)
+        return partial(editor.variations, given.picture(), n, **common)
     if args.task == "interpolate":
         if not args.image:
-            return editor.interpolate(n=n, **common)
+            return partial(editor.interpolate, n=n, **common)
         if not editor.invertible:
-            note(
+            given.note(
                 "The model is no flow map that can be inverted, so that the ends are variations of the two pictures and not these."
             )
-        return editor.interpolate(given.picture(0), given.picture(1), n, **common)
+        return partial(editor.interpolate, given.picture(0), given.picture(1), n, **common)
     picture, noise = given.picture(), args.noise
     if noise is None:
         noise = editor.noise_level(picture)
-        note(f"The noise is estimated: its standard deviation is {noise:.3g} (--noise), of pixels from -1 to 1.")
-    return editor.denoise(picture, noise, label=None if labels is None else int(labels[0]))
+        given.note(f"The noise is estimated: its standard deviation is {noise:.3g} (--noise), of pixels from -1 to 1.")
+    return partial(editor.denoise, picture, noise, label=None if labels is None else int(labels[0]))
 
 
 def _check_options(args: Namespace) -> None:
@@ -157,7 +155,7 @@ class _Given:
 
     def __init__(self, model: Model, args: Namespace, note: Note) -> None:
         self._shape, self._images = model.data.shape, model.data.images
-        self._args, self._note = args, note
+        self._args, self.note = args, note
 
     def picture(self, which: int = 0, channels: int | None = None, factor: int = 1) -> np.ndarray:
         """Return a picture, of the model's shape but for the channels asked for and sides shorter by a factor."""
@@ -174,7 +172,7 @@ class _Given:
             )
         image, done = _opened(path, (shape[1], shape[2]), "RGB" if shape[0] == 3 else "L", Image.Resampling.LANCZOS)
         if done:
-            self._note(f"{path} was {done}.")
+            self.note(f"{path} was {done}.")
         pixels = np.asarray(image)
         return from_bytes(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0))
 
@@ -185,7 +183,7 @@ class _Given:
             raise Error(f"Masks are for images and latents; the model's data have the shape {self._shape}.")
         image, done = _opened(path, (self._shape[1], self._shape[2]), "L", Image.Resampling.BOX)
         if done:
-            self._note(f"{path} was {done}.")
+            self.note(f"{path} was {done}.")
         new: np.ndarray = np.asarray(image) > 0
         if not new.any():
             raise Error(f"{path} is black, and white in a mask is what is drawn anew: paint that white.")
@@ -228,8 +226,10 @@ def _opened(path: Path, size: Size, mode: str, resampling: Image.Resampling) -> 
                 turned = ImageOps.exif_transpose(file)
                 rgb = to_rgb(turned)
                 was = turned.mode, turned.size
+    except UnidentifiedImageError as problem:
+        raise Error(f"{path} is no picture of a kind that can be read, such as a PNG or a JPEG.") from problem
     except OSError as problem:
-        # Pillow's own of what is no picture have no number.
+        # Pillow's own of damaged pictures have no number.
         if problem.errno is not None:
             raise
         raise Error(f"{path} cannot be read as a picture ({problem}).") from problem

@@ -325,6 +325,12 @@ ELSEWHERE = {
     **dict.fromkeys(("Error",), "an exception"),
     **dict.fromkeys(("Average", "check_one_average", "fit", "reconstruct"), "tests/test_ema.py"),
     **dict.fromkeys(("statistics", "frechet_distance_from_statistics", "Moments"), "tests/test_metrics.py"),
+    **dict.fromkeys(
+        ("Basis", "Channels", "Editor", "Identity", "Known", "Patches", "Transform", "colourising", "conditional", "denoise",
+         "downsampled", "edit", "edit_times", "encode", "inpainting", "noise_level", "spherical", "stroke", "stroke_times",
+         "upscaling"),
+        "tests/editing",
+    ),
 }  # fmt: skip
 
 
@@ -363,4 +369,14 @@ def test_no_default_is_shared():
                     hash(p.default)
 
 
-ALL_ROOMS = (*tables.ROOMS, cm.paths, parametrization, cm.search, cm.ema, cm.metrics, cm.optimization, oracles)
+ALL_ROOMS = (
+    *tables.ROOMS,
+    cm.paths,
+    parametrization,
+    cm.search,
+    cm.ema,
+    cm.metrics,
+    cm.optimization,
+    oracles,
+    cm.editing,
+)
