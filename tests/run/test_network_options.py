@@ -138,7 +138,7 @@ DIT = ["--network", "dit-tiny"]
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--network", "dita"], "Unknown network 'dita'; choose one of mlp, conv, "),
+        (["--network", "dita"], "Unknown network 'dita'; did you mean 'dit'? Choose one of mlp, conv, "),
         ([*DIT, "--set-network", "blocks"], "setting must be written KEY=VALUE, got 'blocks'."),
         ([*DIT, "--set-network", "=3"], "setting must be written KEY=VALUE, got '=3'."),
         ([*DIT, "--set-network", "depth=3"], "'dit' has no setting 'depth'; its settings are patch, width, blocks, "),
