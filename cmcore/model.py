@@ -17,7 +17,7 @@ import numpy as np
 
 from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
-from cmcore._words import counted, printable
+from cmcore._words import counted, meant, printable
 from cmcore.backend import Backend, default, load
 from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
@@ -177,7 +177,8 @@ class Model:
             known = (
                 ", ".join(map(printable, names[:20])) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"
             )
-            raise ValueError(f"There is no class {one!r}; the model's classes are {known}.")
+            those = meant(one, map(printable, names), f"the model's classes are {known}.")
+            raise ValueError(f"There is no class {one!r}; {those}")
 
         if len(given) != n:
             raise ValueError(f"{n} samples need one label, or {n}; got {len(given)}.")
@@ -263,8 +264,12 @@ def load_model(source: str | PathLike[str]) -> Model:
             )
     elif not path.exists():
         raise Error(
-            f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "
-            f"or the {MODEL} in it{_or_shipped()}."
+            f"There is no run folder or model file {str(source)!r}; "
+            + meant(
+                source,
+                shipped.names(),
+                f"give the folder that cmcore train wrote (its --out), or the {MODEL} in it{_or_shipped()}.",
+            )
         )
     weights, manifest = read_arrays(path)
     try:

@@ -17,6 +17,7 @@ import numpy as np
 
 from cmcore._arrays import check_label, conditions
 from cmcore._options import check_count, check_kind
+from cmcore._words import choice
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
 from cmcore.types import Array, Loss, Network
@@ -81,7 +82,7 @@ class TrainSpec:
             raise ValueError(f"A train step draws at least one tau for each sample, got tau={self.tau!r}.")
         for law in self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]:
             if law not in LAWS:
-                raise ValueError(f"Unknown distribution of tau {law!r}; choose one of {', '.join(LAWS)}.")
+                raise ValueError(f"Unknown distribution of tau {law!r}; {choice(law, LAWS, 'choose one of')}")
         if self.accumulate < 1:
             raise ValueError(f"A batch has at least one part, got accumulate={self.accumulate}.")
 
@@ -245,7 +246,7 @@ class Trainer:
     def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
         """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""
         if kind not in ("online", "ema"):
-            raise ValueError(f"Unknown kind of weights {kind!r}; choose online or ema.")
+            raise ValueError(f"Unknown kind of weights {kind!r}; {choice(kind, ('online', 'ema'), 'choose one of')}")
         groups = self._step.state()
         # What is not trained, such as running statistics, has no average.
         return {name: self._host(a) for name, a in {**groups["online"], **groups[kind]}.items()}

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from cmcore._words import choice
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.embedding import ADDED, Conditioned, frequencies
 from cmcore.networks.layers import (
@@ -127,7 +128,7 @@ class UNet(Architecture):
             known = _CHOICES[name]
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"The network's {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}."
+                    f"The network's {name} cannot be {getattr(self, name)!r}; {choice(getattr(self, name), known, 'choose one of')}"
                 )
         self._check_sides()
         self._check_channels()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from cmcore import shipped
+from cmcore._words import choice
 from cmcore.backend import Backend
 from cmcore.errors import Error
 from cmcore.features import Features, Pixels, load_classifier
@@ -44,4 +45,5 @@ def chosen(name: str | None, weights: str | None, data: str, shape: tuple[int, .
         return OnnxFeatures(name)
     if Path(name).suffix == ".safetensors":
         return load_classifier(name, backend)
-    raise Error(f"Unknown features {name!r}; choose one of {', '.join(NAMES)}, or give a .safetensors or .onnx file.")
+    those = choice(name, NAMES, "choose one of", ", or give a .safetensors or .onnx file")
+    raise Error(f"Unknown features {name!r}; {those}")

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
-from cmcore._words import printable
+from cmcore._words import choice, printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
@@ -462,7 +462,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _is_latents(text: str) -> bool:
     if text not in ("images", "latents"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither images nor latents")
+        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {choice(text, ('images', 'latents'))}")
     return text == "latents"
 
 
