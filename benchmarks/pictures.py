@@ -21,6 +21,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
+import cmcore as cm
+from cmcore.generate import generate
+from cmcore.run import data as datasets
+from cmcore.run.pictures import rows, save_png
+
 NETWORK = "--network unet-patches --set-network width=48 --set-network head_channels=48".split()
 SLOW = "decay=true warmup=100 ema=0.999"
 RUNS: dict[str, tuple[str, str | None]] = {
@@ -92,6 +99,19 @@ def said(row: dict[str, float]) -> str:
     return " | ".join([f"{row['frechet']:.2f} ({least:.2f} to {most:.2f})", *more])
 
 
+def draw(place: Path, args: argparse.Namespace, shown: int = 20) -> None:
+    """Write rows of held-out pictures, of the teacher's samples and of each student's in one and in two steps, of the same noise."""
+    backend, data = cm.use(args.backend), datasets.load(args.data)
+    assert data.kept_out is not None
+    lines = [("real, held out", data.kept_out.take(np.arange(shown)))]
+    for name in ["edm", *args.recipe]:
+        model = cm.load_model(args.out / name)
+        for steps in [18] if name == "edm" else [1, 2]:
+            said = f"{name}, {model.recipe.evaluations(steps)} evaluation{'s' * (steps > 1)}"
+            lines.append((said, generate(model, shown, steps=steps, backend=backend)))
+    save_png(rows(lines, columns=shown), place)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path)
@@ -107,6 +127,7 @@ def main() -> None:
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--picture", type=Path, help="also draw samples into this .png")
     args = parser.parse_args()
     print(
         "| model | steps | Frechet distance | coverage | memorised | classes off | minutes |\n|---|---|---|---|---|---|---|"
@@ -115,9 +136,11 @@ def main() -> None:
         start = time.monotonic()
         folder = trained(name, args)
         minutes = (time.monotonic() - start) / 60
-        rows = judged(folder, [18] if name == "edm" else [1, 2], args)
-        for row in rows if name == "edm" else rows[:-1]:
+        found = judged(folder, [18] if name == "edm" else [1, 2], args)
+        for row in found if name == "edm" else found[:-1]:
             print(f"| {name} | {row['name']} | {said(row)} | {minutes:.0f} |", flush=True)
+    if args.picture:
+        draw(args.picture, args)
 
 
 if __name__ == "__main__":
