@@ -54,7 +54,9 @@ def test_each_step_is_the_papers(lib):
 
     drawn = [lib.asarray(n, "float64") for n in (z, a, b)]
     trace = []
-    out = edit(f, first_known(0.3, lib), drawn[0], (80.0, 2.0, 0.5), lambda i: drawn[i + 1], EPS, lambda i, x: trace.append(i))
+    out = edit(
+        f, first_known(0.3, lib), drawn[0], (80.0, 2.0, 0.5), lambda i: drawn[i + 1], EPS, lambda i, x: trace.append(i)
+    )
     x = np.array([0.3, 0.0]) + 80.0 * z
     for i, (t, fresh) in enumerate([(80.0, None), (2.0, a), (0.5, b)]):
         if fresh is not None:
@@ -70,7 +72,14 @@ def test_each_step_is_the_papers(lib):
 
 def test_rounds_repeat_each_time():
     seen = []
-    edit(lambda x, t: seen.append(t[0]) or x, first_known(0.0), np.ones((1, 2)), (2.0, 1.0), lambda i: np.ones((1, 2)), rounds=3)
+    edit(
+        lambda x, t: seen.append(t[0]) or x,
+        first_known(0.0),
+        np.ones((1, 2)),
+        (2.0, 1.0),
+        lambda i: np.ones((1, 2)),
+        rounds=3,
+    )
     assert seen == [2.0, 2.0, 2.0, 1.0, 1.0, 1.0]
 
 

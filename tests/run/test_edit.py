@@ -157,7 +157,10 @@ def test_each_task_is_done(place, arguments):
 
 
 def test_one_picture_is_written_as_it_is_with_what_is_known(place):
-    assert run("--task", "inpaint", "--image", "a.png", "--mask", "m.png", "--n", "1", "--steps", "2", "--out", "o.png") == 0
+    assert (
+        run("--task", "inpaint", "--image", "a.png", "--mask", "m.png", "--n", "1", "--steps", "2", "--out", "o.png")
+        == 0
+    )
     out, given = (np.asarray(Image.open(name)) for name in ("o.png", "a.png"))
     assert np.array_equal(out[~MASK], given[~MASK])
     assert not np.array_equal(out[MASK], given[MASK])
@@ -165,9 +168,8 @@ def test_one_picture_is_written_as_it_is_with_what_is_known(place):
 
 def test_what_is_done_to_a_picture_is_told(place, capsys):
     assert run("--task", "variations", "--image", "grey.png", "--n", "1", "--out", "o.png") == 0
-    assert "grey.png was turned from L to RGB, cut to its central part and resized from 12 x 9 to 4 x 4." in (
-        capsys.readouterr().err.replace("L to RGB and cut", "L to RGB, cut")
-    )
+    expected = "grey.png was turned from L to RGB, cut to its central part and resized from 12 x 9 to 4 x 4."
+    assert expected in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
