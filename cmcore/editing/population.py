@@ -42,7 +42,7 @@ def conditional(
     i. In the end the known coordinates, by then within about ``tolerance``, by default the last time, are put in their place.
 
     The draws of a population are not quite independent. Its size must grow with the number of known coordinates: this is for
-    few of them, and for measuring what `edit` leaves; the weights of whole pictures are those of a single winner. What is exact is
+    few of them, and for measuring what `cmcore.editing.edit` leaves; the weights of whole pictures are those of a single winner. What is exact is
     tested: within 2 % of mean and standard deviation for 20 times (tests/editing/test_conditional.py).
     """
     if not isinstance(known, Known):

@@ -13,7 +13,7 @@ STROKE = (16, 20)
 
 
 def edit_times(steps: int = POINTS - 1, t_min: float = T_MIN, t_max: float = T_MAX) -> tuple[float, ...]:
-    """Return the decreasing times of `edit`: a Karras grid of ``steps + 1`` points from t_max to t_min, without the last.
+    """Return the decreasing times of `cmcore.editing.edit`: a Karras grid of ``steps + 1`` points from t_max to t_min, without the last.
 
     At t_min there is no noise to add and f is the identity, so that the paper's 40 points are these 39 evaluations.
     """
@@ -22,7 +22,7 @@ def edit_times(steps: int = POINTS - 1, t_min: float = T_MIN, t_max: float = T_M
 
 
 def stroke_times(t_min: float = T_MIN, t_max: float = T_MAX) -> tuple[float, ...]:
-    """Return the decreasing times of `stroke`: the points 16 and 20 of the grid of 40, counted from t_max as 0.
+    """Return the decreasing times of `cmcore.editing.stroke`: the points 16 and 20 of the grid of 40, counted from t_max as 0.
 
     With t_min = 0.002 and t_max = 80 these are the paper's 5.38 and 2.24, which it prints without saying where they come from; for
     another range they are the points in the same place of its grid. What matters is their ratio to the data's standard deviation,
