@@ -76,7 +76,7 @@ def inpainting(image: Array, mask: Array) -> Known:
 
 
 def colourising(grey: Array) -> Known:
-    """Return that the grey of RGB images (B, 3, H, W), by `cmcore.editing.transforms.LUMA`, is known, and no more of them.
+    """Return that the grey of RGB images (B, 3, H, W), by `cmcore.editing.LUMA`, is known, and no more of them.
 
     A grey image (B, 1, H, W) is taken for one whose channels are equal.
     """
