@@ -212,7 +212,7 @@ def test_what_is_no_choice_by_name_or_no_truth_value_is_not_taken(name):
 def test_weightings_are_for_noise_levels(name):
     """They are functions of the standard deviation of noise, which times of other paths are not."""
     if not isinstance(recipes.get(name).path, cm.paths.VE):
-        with pytest.raises(ValueError, match="has no option 'weighting'; .*options are"):
+        with pytest.raises(ValueError, match=r"has no option 'weighting'; .*options are"):
             recipes.get(name, weighting="inverse_gap")
 
 

@@ -420,7 +420,7 @@ def _add_report(sub: Any) -> None:
 
 
 def _add_info(sub: Any) -> None:
-    parser = _add(sub, "info", commands.info, "say what a run or model is, how far it is, and what to do next")
+    parser = _add(sub, "info", commands.info, "say what a run or model is, how far, and what to type next")
     parser.add_argument(
         "run", metavar="RUN", type=_place, help="a run folder, a model.safetensors, or the name of a model of cmcore's"
     )

@@ -14,7 +14,7 @@ GROUPS = {
 
 FIRST = {
     "cmcore demo": "see how it works, on digits",
-    "cmcore train --data photos/ --out runs/one": "a model of your own pictures",
+    "cmcore train --data photos/ --out runs/one": "of your own pictures",
     "cmcore sample runs/one --out new.png": "new ones, from nothing",
 }
 """What to type first, and what comes of it."""

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +17,8 @@ import cmcore as cm
 from cmcore._words import choice, nearest
 from cmcore.model import load_model
 from cmcore.networks.cost import parameters
-from cmcore.run import cli, commands, memory, overview
+from cmcore.run import cli, commands, figures, memory, overview
+from cmcore.run.chosen_features import chosen
 from cmcore.run.config import Config
 from cmcore.run.dry_run import bytes_needed
 from cmcore.run.folder import RunFolder
@@ -135,14 +138,14 @@ def test_what_is_mistyped_is_told_the_nearest_name(arguments, meant, points, tmp
 
 
 @trains
-def test_of_a_run_classes_features_and_shipped_models_are_told_too(trained, tmp_path, monkeypatch):
-    with pytest.raises(ValueError, match="did you mean 'pixels'"):
-        from cmcore.run.chosen_features import chosen
-
-        try:
-            chosen("pixel", None, "points", (3,), cm.load("numpy"))
-        except cm.Error as unknown:
-            raise ValueError(str(unknown)) from unknown
+def test_classes_features_and_shipped_models_are_told_too(trained, tmp_path, monkeypatch):
+    model = load_model(trained)
+    with pytest.raises(cm.Error, match="did you mean 'pixels'"):
+        chosen("pixel", None, "points", (3,), cm.load("numpy"))
+    with pytest.raises(
+        ValueError, match=r"There is no class 'ctas'; did you mean 'cats'\? The model's classes are cats, dogs"
+    ):
+        replace(model, data=replace(model.data, classes=("cats", "dogs"))).label_numbers("ctas", 1)
     monkeypatch.setattr(cm.shipped, "names", lambda: ("fashion",))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(cm.Error, match=r"file 'fashoin'; did you mean 'fashion'\? Give the folder"):
@@ -161,8 +164,8 @@ def test_unknown_names_are_told_by_one_function():
     for path in [*(ROOT / "cmcore").rglob("*.py"), *(ROOT / "backends").rglob("*.py")]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
-                text = "".join(p.value for p in node.values if isinstance(p, ast.Constant))
-                if any(words in text for words in of_ours):
+                text = "".join(p.value if isinstance(p, ast.Constant) else "{}" for p in node.values)
+                if any(f"{words} {{}}" in text for words in of_ours):
                     found.append(f"{path.name}:{node.lineno} {text}")
     assert not found
 
@@ -196,8 +199,8 @@ def test_info_tells_what_a_run_is_and_what_to_type_next(trained, points, tmp_pat
     for name in ("model.safetensors", "log.csv"):
         (other / name).write_bytes((trained / name).read_bytes())
     (other / "config.json").write_text(json.dumps(config))
-    row = {"name": "1 step", "nfe": 1, "frechet": 0.25, "ms": 1.0}
-    (other / "eval.json").write_text(json.dumps({"n": 30, "features": "pixels", "rows": [row]}))
+    about = {"n": 30, "features": "pixels"}
+    (other / "eval.json").write_text(figures.to_json([figures.Row("1 step", 1, 0.25, 0.5, 1.0)], None, about))
     assert run("info", other) == 0
     out = capsys.readouterr().out
     assert f"To go on: cmcore train --out {other} --resume" in out
@@ -235,7 +238,7 @@ def test_a_dry_run_tells_the_plan_and_writes_nothing(points, tmp_path, monkeypat
         Image.fromarray(np.full((8, 8), 40 * i, np.uint8)).save(pictures / f"{i}.png")
     before = everything(tmp_path)
     out = tmp_path / "run"
-    typed = ["train", "--data", pictures, "--recipe", "ict", "--backend", FIRST, "--out", out, *SMALL]
+    typed = ["train", "--data", pictures, "--recipe", "ict", "--backend", FIRST, "--out", out, "--size", "8", *SMALL]
     assert run(*typed, "--dry-run") == 0
     told = capsys.readouterr().out
     assert everything(tmp_path) == before
@@ -293,21 +296,15 @@ def completed(line):
     pytest.importorskip("argcomplete")
     asked = {"_ARGCOMPLETE": "1", "COMP_LINE": line, "COMP_POINT": str(len(line)), "IFS": "\013"}
     code = "import os, sys; from cmcore.__main__ import main; sys.exit(main())"
-    read, write = os.pipe()
-    # The shell's function reads descriptor 8.
-    done = subprocess.run(
-        ["bash", "-c", f'exec 8>&{write}; exec "$0" -c "$1" 9>/dev/null', sys.executable, code],
-        env={**os.environ, **asked},
-        pass_fds=[write],
-        check=False,
-    )
-    os.close(write)
-    with os.fdopen(read) as file:
-        return done.returncode, [word.strip() for word in file.read().split("\013")]
+    with tempfile.TemporaryDirectory() as folder:
+        # In place of descriptor 8, which the shell's function reads.
+        found = Path(folder) / "found"
+        environment = {**os.environ, **asked, "_ARGCOMPLETE_STDOUT_FILENAME": str(found)}
+        done = subprocess.run([sys.executable, "-c", code], env=environment, check=False)
+        return done.returncode, [word.strip() for word in found.read_text().split("\013")]
 
 
 def test_a_shell_is_offered_commands_options_and_names():
     assert completed("cmcore trai") == (0, ["train"])
-    assert completed("cmcore train --recipe meanf")[1] == ["meanflow"]
     assert completed("cmcore train --recipe ict --set ema_s")[1] == ["ema_std="]
     assert completed("cmcore networks dit-t")[1] == ["dit-tiny"]
