@@ -32,7 +32,7 @@ def tell(
     total, machine = sum(parts.values()), memory.of_machine()
     each = ", ".join(f"{what} {size(count)}" for what, count in parts.items() if count)
     net = plan.architecture
-    products = multiply_adds(net)
+    products, seen = multiply_adds(net), config.steps * config.batch / len(data.samples)
     compiled = ", the step compiled" if config.compiled else ""
     computes = "" if config.precision == "float32" else f", layers in {config.precision}"
     described = {
@@ -41,7 +41,7 @@ def tell(
         "network": f"{net.kind}, {counted(parameters(net), 'parameter')}"
         + (f", {products:,} multiply-adds an evaluation of a sample" if products else ""),
         "steps": f"{config.steps:,} of {counted(config.batch, 'sample')}, each sample about "
-        f"{config.steps * config.batch / len(data.samples):,.3g} times; saved every {counted(config.save_interval(), 'step')}",
+        f"{seen:,.{0 if seen >= 10 else 1}f} times; saved every {counted(config.save_interval(), 'step')}",
         "backend": f"{backend.name} on {backend.device}{compiled}{computes}",
         "memory": f"about {size(total)} by an estimate, besides the framework's own: {each}",
     }

@@ -216,7 +216,7 @@ def duration(seconds: float) -> str:
 
 def size(count: float) -> str:
     """Return a number of bytes in words: "3.1 MiB", "12 GiB"."""
-    unit, by = ("GiB", 2**30) if count >= 2**30 else ("MiB", 2**20)
+    unit, by = ("GiB", 2**30) if count >= 2**30 else ("MiB", 2**20) if count >= 2**20 else ("KiB", 2**10)
     return f"{count / by:,.0f} {unit}" if count >= 10 * by else f"{count / by:.2g} {unit}"
 
 
