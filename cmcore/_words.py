@@ -33,9 +33,11 @@ def nearest(name: object, known: Iterable[str]) -> str | None:
     """Return the known name that is most like one that was given, capitals aside, or None if none is; numbers are like no other."""
     if not any(c.isalpha() for c in str(name)):
         return None
-    lower = {one.lower(): one for one in known}
-    found = get_close_matches(str(name).lower(), lower, 1)
-    return lower[found[0]] if found else None
+    text, lower = str(name).lower(), {one.lower(): one for one in known}
+    found = get_close_matches(text, lower)
+    # The same letters in another order are the likelier slip.
+    swapped = [one for one in found if sorted(one) == sorted(text)]
+    return lower[[*swapped, *found][0]] if found else None
 
 
 def meant(name: object, known: Iterable[str], then: str) -> str:

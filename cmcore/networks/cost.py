@@ -48,7 +48,13 @@ def _traced(architecture: Architecture) -> tuple[int, int]:
             shape, products = rule(layer, *inputs)
             total += products
             out = np.zeros(shape, np.float32)
-            kept = () if isinstance(layer, layers.Resample) else (*inputs, out) if isinstance(layer, layers.Norm) else inputs
+            kept = (
+                ()
+                if isinstance(layer, layers.Resample)
+                else (*inputs, out)
+                if isinstance(layer, layers.Norm)
+                else inputs
+            )
             arrays.update((id(a), a) for a in kept if isinstance(a, np.ndarray))
             return out
 

@@ -1,25 +1,27 @@
 """The command ``cmcore``: what can be typed, and how it ends.
 
-Exit status 0, 2 after a sentence on stderr for what the user can mend, or 1 after one for what nobody foresaw. Ctrl-C is left to
-`cmcore.__main__`.
+Exit status 0, 2 after a sentence on stderr for what the user can mend, or 1 after one for what nobody foresaw. Ctrl-C, status 130,
+is left to `cmcore.__main__`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
-from cmcore._words import choice, printable
+from cmcore._words import choice, nearest, printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
-from cmcore.run import commands
+from cmcore.run import commands, completion, overview
 from cmcore.run.config import LOGS, PRECISIONS
 from cmcore.run.data.load import FITS
 from cmcore.run.edit import TASKS, task
@@ -31,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's) and return its exit status."""
     _mend_streams()
     parser = _parser()
+    completion.offer(parser)
     args = parser.parse_args(argv)
     warnings.showwarning = _say_warning
     if args.command is None:
@@ -80,17 +83,49 @@ _THRIFT = "--batch, --width, --blocks or --size, or take the batch in parts with
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage before it."""
+    """Says what is wrong in one sentence, without the usage before it, and the nearest name to one that is unknown."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cmcore: {printable(message[:1].upper() + message[1:])}; see {self.prog} --help.\n")
+        said = printable(message[:1].upper() + message[1:]).removesuffix(".")
+        self.exit(2, f"cmcore: {said}; see {self.prog} --help.\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Before anything else is missed: an option that is mistyped may be the one that is required.
+        given = list(sys.argv[1:] if args is None else args)
+        for flag in self._flags(given):
+            if not any(known.startswith(flag) for known in self._option_string_actions):
+                near = nearest(flag, self._option_string_actions)
+                self.error(f"there is no option {flag}" + (f" (did you mean {near}?)" if near else ""))
+        return super().parse_known_args(args, namespace)
+
+    def _flags(self, given: Sequence[str]) -> list[str]:
+        """What looks like an option among the arguments: all that may not be a number or a text."""
+        return [flag for text in given if _FLAG.match(flag := text.partition("=")[0])]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}; {choice(value, map(str, action.choices))}"
+            )
+
+
+class _Program(_Parser):
+    """The whole program, whose help is a page of its own."""
+
+    def format_help(self) -> str:
+        (sub,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return overview.page({a.dest: str(a.help) for a in sub._choices_actions})
+
+    def _flags(self, given: Sequence[str]) -> list[str]:
+        # What comes after a command is the command's.
+        return super()._flags(list(takewhile(lambda text: text.startswith("-"), given)))
+
+
+_FLAG = re.compile(r"--?[A-Za-z][\w-]*$")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cmcore",
-        description="Consistency models: from images to a generator of one or two network evaluations.",
-    )
+    parser = _Program(prog="cmcore")
     parser.add_argument("--version", action="version", version=f"cmcore {version('cmcore')}")
     parser.set_defaults(command=None, debug=False)
     sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
@@ -101,10 +136,11 @@ def _parser() -> argparse.ArgumentParser:
     _add_eval(sub)
     _add_classifier(sub)
     _add_report(sub)
+    _add_info(sub)
     _add_average(sub)
     _add_import(sub)
     _add_export(sub)
-    _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
+    _add(sub, "backends", commands.backends, "show what is installed, and what is missing")
     methods = _add(sub, "recipes", commands.list_recipes, "list the methods, or the needs and options of one")
     methods.add_argument("name", metavar="NAME", nargs="?", help="a recipe, whose options are shown")
     methods.add_argument("--markdown", action="store_true", help="all of them with their options, as a page")
@@ -134,7 +170,7 @@ def _add_demo(sub: Any) -> None:
         sub,
         "demo",
         commands.demo,
-        "train a teacher and a consistency model on digits and compare them",
+        "train a teacher and a student on digits, and compare them",
         "network (--small)",
     )
     _add_backend(parser)
@@ -158,6 +194,9 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--steps", type=int, help="number of training steps (10000)")
     parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained, its memory and time, and write nothing"
+    )
     parser.add_argument(
         "--teacher", type=_place, help="a run of the recipe edm (for tcm: ect), for recipes that distil"
     )
@@ -270,7 +309,7 @@ def _add_sample(sub: Any) -> None:
 
 
 def _add_edit(sub: Any) -> None:
-    parser = _add(sub, "edit", commands.edit, "edit a picture with a trained model, which nobody trained for it")
+    parser = _add(sub, "edit", commands.edit, "edit a picture with a model that nobody trained for it")
     parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
     parser.add_argument("--task", type=task, required=True, metavar="TASK", help=either(list(TASKS)))
     parser.add_argument(
@@ -392,12 +431,19 @@ def _add_report(sub: Any) -> None:
     parser.add_argument("--out", type=_place, help="the .html to write (report.html in the run's folder)")
 
 
+def _add_info(sub: Any) -> None:
+    parser = _add(sub, "info", commands.info, "say what a run or model is, how far, and what to type next")
+    parser.add_argument(
+        "run", metavar="RUN", type=_place, help="a run folder, a model.safetensors, or the name of a model of cmcore's"
+    )
+
+
 def _add_average(sub: Any) -> None:
     parser = _add(
         sub,
         "average",
         commands.average,
-        "make a model from a longer or shorter average of a run's weights (needs a run with --set ema_std=0.1)",
+        "make a longer or shorter average of a run's weights",
     )
     parser.add_argument("run", metavar="RUN", type=_place, help="a run folder, trained with --set ema_std=...")
     parser.add_argument(
@@ -408,9 +454,7 @@ def _add_average(sub: Any) -> None:
 
 
 def _add_import(sub: Any) -> None:
-    parser = _add(
-        sub, "import", commands.bring, "make a run folder of another program's checkpoint, which executes nothing"
-    )
+    parser = _add(sub, "import", commands.bring, "make a run folder of another program's checkpoint")
     parser.add_argument("path", metavar="CHECKPOINT", type=_place, help="a file or folder of one of the layouts below")
     parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--layout", choices=LAYOUTS, help="whose names the weights have; by default found out")

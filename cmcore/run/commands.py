@@ -24,10 +24,11 @@ from cmcore.interchange.decoder import Decoder
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, catalogue, figures, methods, network_settings
+from cmcore.run import averaging, catalogue, dry_run, figures, methods, network_settings
 from cmcore.run import data as datasets
 from cmcore.run import edit as editing
 from cmcore.run import evaluate as evaluation
+from cmcore.run import info as about
 from cmcore.run import train as training
 from cmcore.run.chosen_features import chosen
 from cmcore.run.config import PRECISIONS, Config, check_options_act, parse_options
@@ -65,6 +66,12 @@ def train(args: Namespace) -> None:
             given["network_settings"] = network_settings.read(
                 network_settings.of_name(named), given["network_settings"]
             )
+    dry = getattr(args, "dry_run", False)
+    if dry:
+        if resume:
+            raise Error("--dry-run tells of a new run, and --resume goes on with one; cmcore info RUN tells of that.")
+        # Nothing is written, decoded pictures included.
+        given["cache"] = "none"
     if given.get("cache", "none") != "none":
         given["cache"] = str(Path(given["cache"]).resolve())
     config = replace(base, **given)
@@ -86,6 +93,9 @@ def train(args: Namespace) -> None:
         data = _load_data(config, note=progress.note, progress=count)
     if _inside(folder.path, config.data):
         progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
+    if dry:
+        dry_run.tell(config, data, progress, **origins)
+        return
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
     kind = "png" if model.data.images else "npz"
     say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
@@ -319,6 +329,11 @@ def report(args: Namespace) -> None:
         progress.note(f"{sentence(missing)} The report is made without neighbours; name the data with --data.")
     atomic_write(place, html.page(folder, data).encode())
     say(f"The report is in {place}.")
+
+
+def info(args: Namespace) -> None:
+    """Print what a run or a model is."""
+    _print(about.lines(args.run))
 
 
 def average(args: Namespace) -> None:
