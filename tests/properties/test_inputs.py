@@ -369,4 +369,14 @@ def test_no_default_is_shared():
                     hash(p.default)
 
 
-ALL_ROOMS = (*tables.ROOMS, cm.paths, parametrization, cm.search, cm.ema, cm.metrics, cm.optimization, oracles, cm.editing)
+ALL_ROOMS = (
+    *tables.ROOMS,
+    cm.paths,
+    parametrization,
+    cm.search,
+    cm.ema,
+    cm.metrics,
+    cm.optimization,
+    oracles,
+    cm.editing,
+)
