@@ -179,8 +179,8 @@ def exact(recipe: Recipe, law: Oracle, z: np.ndarray) -> np.ndarray:
     """Return where the probability-flow ODE takes the noise, on the recipe's path."""
     z = z.astype(np.float64)
     # The straight path starts in pure noise, where the noise-level path has infinite time.
-    start = 1e6 if isinstance(recipe.path, cm.paths.Linear) else recipe.t_max
-    return np.asarray(law.flow(start * z, start, recipe.t_min))
+    start = 1e6 if isinstance(recipe.path, cm.paths.Linear) else recipe.highest_time
+    return np.asarray(law.flow(start * z, start, cm.recipes.by_name(recipe).get("t_min", cm.grids.T_MIN)))
 
 
 def options(name: str, law: str, size: Size, as_published: bool = False) -> dict[str, Any]:

@@ -10,6 +10,7 @@ See `cmcore.recipes` for the methods, `cmcore.backend` for what a framework supp
 """
 
 from cmcore import (
+    backend,
     distances,
     editing,
     ema,
@@ -19,6 +20,7 @@ from cmcore import (
     metrics,
     model,
     networks,
+    noise_levels,
     oracles,
     parametrization,
     paths,
@@ -33,13 +35,9 @@ from cmcore import (
 from cmcore._arrays import per_sample
 from cmcore.backend import (
     available,
-    default,
-    describe,
     jvp,
     load,
-    names,
     namespace,
-    of,
     register,
     stop_gradient,
     use,
@@ -62,8 +60,7 @@ __all__ = [
     "TrainSpec",
     "Trainer",
     "available",
-    "default",
-    "describe",
+    "backend",
     "distances",
     "editing",
     "ema",
@@ -77,10 +74,9 @@ __all__ = [
     "losses",
     "metrics",
     "model",
-    "names",
     "namespace",
     "networks",
-    "of",
+    "noise_levels",
     "oracles",
     "parametrization",
     "paths",

@@ -80,15 +80,20 @@ def default_steps(model: Trained) -> int:
 
 
 class Sampler:
-    """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call."""
+    """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call.
 
-    def __init__(self, model: Trained, backend: Backend | None = None, batch: int = 256) -> None:
+    ``compute`` is what the network's layers compute in, such as "bfloat16", by default the weights' own.
+    """
+
+    def __init__(
+        self, model: Trained, backend: Backend | None = None, batch: int = 256, compute: str | None = None
+    ) -> None:
         check_kind("The batch size", batch, int)
         if batch < 1:
             raise ValueError(f"The batch size must be at least 1, got {batch}.")
         self.model, self.batch = model, batch
         self._backend = backend or default()
-        net = self._backend.network(model.architecture, model.weights)
+        net = self._backend.network(model.architecture, model.weights, compute=compute)
 
         def network(x: Array, c_noise: Array, **cond: Array) -> Array:
             # Nothing is differentiated here; saying so keeps the frameworks from remembering activations.
@@ -160,7 +165,7 @@ class Sampler:
         starts = chosen[: len(chosen) - ends]
         if not starts:
             raise ValueError(f"The sampler of {recipe.name!r} needs at least {1 + ends} times, got {list(chosen)}.")
-        lowest, highest = recipe.lowest_time, recipe.t_max
+        lowest, highest = recipe.lowest_time, recipe.highest_time
         if (
             not all(lowest <= t * (1 + ROUNDING) and t <= highest * (1 + ROUNDING) for t in starts)
             or not chosen[-1] >= 0

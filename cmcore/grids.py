@@ -146,11 +146,6 @@ def lognormal_index_pair(
     return _neighbours(_below(xp.sum(xp.astype(below, u.dtype), axis=1), n), n, t_min, t_max, RHO)
 
 
-def uniform(normal: Array) -> Array:
-    """Return standard normal numbers' distribution function, uniform in (0, 1): for what happens with a probability."""
-    return check_real(normal, "normal").exp(log_cdf(normal))
-
-
 def logistic_time(normal: Array, mean: float = 0.0, std: float = 1.0) -> Array:
     """Return ``sigmoid(mean + std * normal)``, in (0, 1): logit-normal times of the straight path (Esser et al. 2024)."""
     _check_law(mean, std)

@@ -1,7 +1,7 @@
 """How a method's options are declared: default, one line of help, and bounds or choices, in one place.
 
     @dataclass(frozen=True)
-    class MyMethod(Recipe):
+    class MyMethod(StraightFlowMap):
         share: float = option(0.5, "share of samples that are flow matching", SHARE)
 
 A class derived from it may give another default, ``share: float = 0.25``; help and bounds stay.
@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from cmcore._options import check_kind
+from cmcore._words import choice
 
 
 class Limit(NamedTuple):
@@ -32,6 +33,8 @@ DEVIATION = Limit(lambda v: 0 < v < math.inf, "positive and finite")
 SHARE = Limit(lambda v: 0 <= v <= 1, "from 0 to 1")
 BELOW_ONE = Limit(lambda v: 0 <= v < 1, "0 or more, and below 1")
 AT_LEAST_ONE = Limit(lambda v: 1 <= v < math.inf, "1 or more, and finite")
+
+GRID_POINTS = Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,8 @@ def check_options(chosen: Any) -> None:
     for declared in options_of(chosen).values():
         value = getattr(chosen, declared.name)
         if declared.choices and value not in declared.choices:
-            raise ValueError(f"Unknown {declared.name} {value!r}; choose one of {', '.join(declared.choices)}.")
+            those = choice(value, declared.choices, "choose one of")
+            raise ValueError(f"Unknown {declared.name} {value!r}; {those}")
         check_kind(declared.name, value, type(declared.default))
         if declared.limit and not declared.limit.holds(float(value)):
             raise ValueError(f"{declared.name} must be {declared.limit.words}, got {value}.")

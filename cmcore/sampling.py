@@ -11,13 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from cmcore._arrays import as_times, check_output, check_same, check_state, conditions, per_sample
 from cmcore._options import check_count, check_function, check_kind, numbers
 from cmcore._times import decreasing
-from cmcore.backend import Array
+from cmcore.backend import Array, namespace
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
@@ -186,6 +187,21 @@ def _below(path: Path, t: float, t_min: float, gamma: float) -> float:
     sigma = path.sigma(t)
     below: float = path.time(sigma - (1 - math.sqrt(1 - gamma**2)) * (sigma - path.sigma(t_min)))
     return below
+
+
+def clipped(f: ConsistencyFn, low: float = -1.0, high: float = 1.0) -> ConsistencyFn:
+    """Return a consistency function or denoiser whose answers are clipped to [low, high], as published samplers of images do.
+
+    Every sampler and solver takes it in place of f; the times and the conditions are handed on.
+    """
+    if not low < high:
+        raise ValueError(f"Answers are clipped to [low, high], low below high; got {low} and {high}.")
+
+    def answer(x: Array, *times: Array, **cond: Any) -> Array:
+        denoised = f(x, *times, **cond)
+        return namespace(denoised).clip(denoised, low, high)
+
+    return answer
 
 
 def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: int = 0) -> np.ndarray:

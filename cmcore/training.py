@@ -17,6 +17,7 @@ import numpy as np
 
 from cmcore._arrays import check_label, conditions
 from cmcore._options import check_count, check_kind
+from cmcore._words import choice
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
 from cmcore.types import Array, Loss, Network
@@ -24,10 +25,8 @@ from cmcore.types import Array, Loss, Network
 DROPOUT: Final = "dropout"
 """The condition by which a network with dropout is given the step's key."""
 
-_DRAWS: dict[str, Callable[[Stream], Callable[..., Array]]] = {
-    "uniform": lambda stream: stream.uniform,
-    "normal": lambda stream: stream.normal,
-}
+LAWS: Final = ("uniform", "normal")
+"""The distributions that random numbers of a step may have; "uniform" is in [0, 1)."""
 
 
 _CALL = re.compile(r"\b(forward|__call__|<lambda>)\(\) (got an unexpected keyword|takes|missing) ")
@@ -43,9 +42,9 @@ class TrainSpec:
     - ``nets`` maps "online" and "target" to networks ``net(x, c_noise, **cond)``, and each name of a frozen network (a teacher,
       say) to that. "target" has the online weights (the loss stops its gradient itself) unless ``keep_target``, when it has
       an exponential moving average of them with decay ``scalars["target_decay"]``;
-    - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), or (B, draws) for more draws than one, is
-      "uniform" in [0, 1) or "normal", float32 at least; both are drawn from ``backend.stream(seed, index)`` in this
-      order: z, tau;
+    - ``z`` is standard normal, shaped and typed like x0; ``tau``, (B,), is "uniform" in [0, 1) or "normal", float32 at least;
+      both are drawn from ``backend.stream(seed, index)`` in this order: z, tau. If the field ``tau`` maps names to these two, such as
+      ``{"t": "normal", "hidden": "uniform"}``, the loss is given a mapping of the names to arrays (B,);
     - ``scalars`` holds 0-d arrays. Those read by the step itself: "lr" (this step's learning rate), "ema_decay" (of the
       average that `Trainer.weights` returns) and, with ``keep_target``, "target_decay";
     - ``cond`` is what the networks are conditioned on. With ``dropout`` it has the key "dropout", () int32, told by (seed,
@@ -62,8 +61,7 @@ class TrainSpec:
 
     loss: Loss
     optimizer: Optimizer = Optimizer()
-    tau: str = "uniform"
-    draws: int = 1
+    tau: str | Mapping[str, str] = "uniform"
     keep_target: bool = False
     dropout: bool = False
     seed: int = 0
@@ -76,15 +74,15 @@ class TrainSpec:
             raise TypeError(f"The loss must be a function of nets, x0, z, tau, scalars and cond, got {self.loss!r}.")
         if not isinstance(self.optimizer, Optimizer):
             raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam"), got {self.optimizer!r}.')
-        check_kind("draws", self.draws, int)
         check_count("seed", self.seed, 0)
         check_kind("compiled", self.compiled, bool)
         check_kind("dropout", self.dropout, bool)
         check_kind("accumulate", self.accumulate, int)
-        if self.tau not in _DRAWS:
-            raise ValueError(f"Unknown distribution of tau {self.tau!r}; choose one of {', '.join(_DRAWS)}.")
-        if self.draws < 1:
-            raise ValueError(f"A train step draws at least one tau for each sample, got draws={self.draws}.")
+        if not self.tau:
+            raise ValueError(f"A train step draws at least one tau for each sample, got tau={self.tau!r}.")
+        for law in self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]:
+            if law not in LAWS:
+                raise ValueError(f"Unknown distribution of tau {law!r}; {choice(law, LAWS, 'choose one of')}")
         if self.accumulate < 1:
             raise ValueError(f"A batch has at least one part, got accumulate={self.accumulate}.")
 
@@ -94,9 +92,10 @@ class TrainSpec:
         return ("ema", "target") if self.keep_target else ("ema",)
 
     def draw(self, stream: Stream, shape: tuple[int, ...], dtype: Any, wide: Any) -> tuple[Array, Array]:
-        """Return z, of the shape and dtype, and tau, of dtype ``wide``; z comes first."""
+        """Return z, of the shape and dtype, and tau, of dtype ``wide``; z comes first. Several draws are columns of tau."""
         z = stream.normal(shape, dtype)
-        return z, _DRAWS[self.tau](stream)((shape[0], *(() if self.draws == 1 else (self.draws,))), wide)
+        laws = self.tau if isinstance(self.tau, Mapping) else {"tau": self.tau}
+        return z, drawn(laws, shape[0], lambda law, shape: getattr(stream, law)(shape, wide))
 
     def parts(
         self, x0: Array, z: Array, tau: Array, cond: Mapping[str, Array]
@@ -134,7 +133,7 @@ class TrainSpec:
         """Return `mean_loss`, (), and the losses that it is the mean of, (B,)."""
         if self.dropout:
             nets = {n: net if n in ("online", "target") else _without_dropout(net) for n, net in nets.items()}
-        losses = self.loss(nets, x0, z, tau, scalars, cond)
+        losses = self.loss(nets, x0, z, by_name(self.tau, tau) if isinstance(self.tau, Mapping) else tau, scalars, cond)
         if not hasattr(losses, "shape"):
             raise TypeError(f"The loss must be an array, one number per sample, got {type(losses).__name__}.")
         if tuple(losses.shape) != tuple(x0.shape[:1]):
@@ -142,6 +141,24 @@ class TrainSpec:
                 f"The loss must be one number per sample, {tuple(x0.shape[:1])}, got shape {tuple(losses.shape)}."
             )
         return namespace(losses).mean(losses), losses
+
+
+def drawn(laws: Mapping[str, str], count: int, draw: Callable[[str, tuple[int, ...]], Array]) -> Array:
+    """Return the random numbers of ``count`` samples, (B,), of several names (B, number of names); ``draw(law, shape)`` makes them.
+
+    Names of one distribution are drawn at once, and stand beside each other: `by_name` tells them apart.
+    """
+    several = {law: sum(other == law for other in laws.values()) for law in dict.fromkeys(laws.values())}
+    if len(laws) == 1:
+        return draw(next(iter(several)), (count,))
+    columns = [draw(law, (count, number)) for law, number in several.items()]
+    return columns[0] if len(columns) == 1 else namespace(columns[0]).concat(columns, axis=1)
+
+
+def by_name(laws: Mapping[str, str], tau: Array) -> dict[str, Array]:
+    """Return the numbers that `drawn` made, each (B,), by their names."""
+    names = [name for law in dict.fromkeys(laws.values()) for name in laws if laws[name] == law]
+    return {names[0]: tau} if len(names) == 1 else {name: tau[:, i] for i, name in enumerate(names)}
 
 
 @final
@@ -160,7 +177,7 @@ class Trainer:
                 f"A trainer is given a cmcore.TrainSpec, such as TrainSpec(loss), got {type(spec).__name__}."
             )
         if not hasattr(backend, "train_step"):
-            raise TypeError(f"A trainer is given a backend, such as cmcore.default() returns, got {backend!r}.")
+            raise TypeError(f"A trainer is given a backend, such as cmcore.use() returns, got {backend!r}.")
         if frozen is not None and not isinstance(frozen, Mapping):
             raise TypeError(f'frozen must be a mapping such as {{"teacher": net}}, got {type(frozen).__name__}.')
         if taken := sorted({"online", "target"} & (frozen or {}).keys()):
@@ -229,7 +246,7 @@ class Trainer:
     def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
         """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""
         if kind not in ("online", "ema"):
-            raise ValueError(f"Unknown kind of weights {kind!r}; choose online or ema.")
+            raise ValueError(f"Unknown kind of weights {kind!r}; {choice(kind, ('online', 'ema'), 'choose one of')}")
         groups = self._step.state()
         # What is not trained, such as running statistics, has no average.
         return {name: self._host(a) for name, a in {**groups["online"], **groups[kind]}.items()}

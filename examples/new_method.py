@@ -38,13 +38,13 @@ class LagrangianSelfDistillation(StraightFlowMap):
     name = "lsd"
     summary = "A flow map from data alone, by the Lagrangian identity."
     citation = "boffi2025"
-    draws = 3  # random numbers a sample: two times, and whether they differ
+    draws = {"t": "uniform", "s": "uniform", "diagonal": "uniform"}
 
-    def pair(self, tau, scalars):
+    def pair(self, draws, scalars):
         """Draw the times t > s of a batch of jumps, or t = s."""
-        xp = cm.namespace(tau)
-        t, s = xp.maximum(tau[:, 0], tau[:, 1]), xp.minimum(tau[:, 0], tau[:, 1])
-        s = xp.where(tau[:, 2] < self.diagonal, t, s)
+        xp = cm.namespace(draws["t"])
+        t, s = xp.maximum(draws["t"], draws["s"]), xp.minimum(draws["t"], draws["s"])
+        s = xp.where(draws["diagonal"] < self.diagonal, t, s)
         return TimePair(t, s, t - s)
 
     def per_sample(self, nets, batch, times):

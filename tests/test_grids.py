@@ -367,11 +367,3 @@ def test_the_gap_of_ect_has_a_lower_bound_where_asked_for(lib, stage):
     t = lib.asarray(np.array([0.1, 80.0]), "float64")
     got = lib.to_numpy(grids.ect_pair(t, stage, k=0.0, min_gap=0.004).gap)
     np.testing.assert_allclose(got / np.array([0.1, 80.0]), max(2.0 ** -(stage + 1), 0.004), rtol=1e-12)
-
-
-def test_normal_numbers_become_uniform_ones(lib):
-    from scipy.special import ndtr
-
-    normal = np.array([-3.0, -0.5, 0.0, 1.0, 4.0])
-    got = lib.to_numpy(grids.uniform(lib.asarray(normal, "float64")))
-    np.testing.assert_allclose(got, ndtr(normal), rtol=1e-13)

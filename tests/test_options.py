@@ -9,7 +9,7 @@ import pytest
 import cmcore as cm
 from cmcore import recipes
 from cmcore.options import POSITIVE, option, options_of
-from cmcore.recipes import Recipe
+from cmcore.recipes import NoiseLevel
 from cmcore.run import methods
 from cmcore.run.cli import main
 
@@ -24,10 +24,10 @@ def test_every_option_has_a_line_of_help_and_every_text_its_choices(name):
                 assert bool(declared.choices) == isinstance(declared.default, str), declared.name
 
 
-class Own(Recipe):
+class Own(NoiseLevel):
     name, summary, citation = "own", "One's own.", "nobody"
 
-    def pair(self, tau, scalars):
+    def pair(self, draws, scalars):
         raise NotImplementedError
 
     def per_sample(self, nets, batch, times):

@@ -238,9 +238,9 @@ def given_to(recipe):
             return 0.0 * times[0]
 
     nets = dict.fromkeys(("online", "target", *(["teacher"] if recipe.needs_teacher else [])), Net())
-    tau = np.full((2,) if recipe.draws == 1 else (2, recipe.draws), 0.4)
+    draws = {name: np.full(2, 0.4) for name in recipe.draws}
     scalars = {name: np.asarray(value) for name, value in recipe.scalars(0, 10).items()}
-    return {"nets": nets, "x0": X, "z": X[::-1], "tau": tau, "scalars": scalars, "cond": {}}
+    return {"nets": nets, "x0": X, "z": X[::-1], "draws": draws, "scalars": scalars, "cond": {}}
 
 
 def by_differences(name):
@@ -273,10 +273,20 @@ def test_each_missing_network_or_scalar_is_named(name):
 def test_random_numbers_of_the_wrong_shape_are_told(name):
     recipe = by_differences(name)
     good = given_to(recipe)
-    for shape in {(2,), (2, 1), (2, 2), (2, 7), (3,), (3, recipe.draws), (), (1,)} - {good["tau"].shape}:
-        refused(lambda shape=shape: recipe.loss(**{**good, "tau": np.full(shape, 0.4)}), "tau", "got")
-    for tau in (None, [0.4, 0.4], 0.4, np.array([0, 1]), "x"):
-        refused(lambda tau=tau: recipe.loss(**{**good, "tau": tau}))
+
+    def loss(**changed):
+        return lambda: recipe.loss(**{**good, "draws": {**good["draws"], **changed}})
+
+    for name, right in good["draws"].items():
+        for wrong in (*map(np.ones, ((2, 1), (2, 7), (3,), (), (1,))), np.array([0, 1])):
+            refused(loss(**{name: wrong}), name, "got")
+        for wrong in (None, [0.4, 0.4], 0.4, "x"):
+            refused(loss(**{name: wrong}))
+        less = {other: right for other in good["draws"] if other != name}
+        refused(lambda less=less: recipe.loss(**{**good, "draws": less}), "draws", name)
+        refused(loss(more=right), "draws", "more")
+    for draws in (None, [0.4, 0.4], 0.4, np.array([0.1, 1]), "x"):
+        refused(lambda draws=draws: recipe.loss(**{**good, "draws": draws}), "draws")
     for z in (X[:1], X[:, 0], X.astype(np.float32), None):
         refused(lambda z=z: recipe.loss(**{**good, "z": z}))
 
@@ -284,7 +294,7 @@ def test_random_numbers_of_the_wrong_shape_are_told(name):
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_network_without_a_log_weight_is_told(name):
     recipe = by_differences(name)
-    if "learned_weight" in recipe.fixed:
+    if "learned_weight" not in recipes.by_name(recipe):
         return
     if not recipe.learned_weight:
         recipe = recipes.get(name, **{**recipes.by_name(recipe), "learned_weight": True})
@@ -449,6 +459,9 @@ SPOILT = {
             cm.metrics.kid,
             cm.metrics.sliced_wasserstein,
             cm.metrics.precision_recall,
+            cm.metrics.density_coverage,
+            cm.metrics.memorization,
+            cm.metrics.kid_of_subsets,
         )
         for name, x in {
             "complex": ROWS * 1j,
@@ -462,6 +475,10 @@ SPOILT = {
     },
     "kid, degree 0": lambda: cm.metrics.kid(ROWS, ROWS, 0),
     "kid, degree NaN": lambda: cm.metrics.kid(ROWS, ROWS, math.nan),
+    "kid_of_subsets, subsets": lambda: cm.metrics.kid_of_subsets(ROWS, ROWS, subsets=0),
+    "class_deviation, a class too many": lambda: cm.metrics.class_deviation(np.array([3]), np.array([0]), 3),
+    "class_deviation, floats": lambda: cm.metrics.class_deviation(np.array([0.5]), np.array([0]), 3),
+    "class_deviation, words": lambda: cm.metrics.class_deviation(["a"], [0], 3),
     "precision_recall, k": lambda: cm.metrics.precision_recall(ROWS, ROWS, 1.5),
     **{
         f"{type(s).__name__}.decay({step})": lambda s=s, step=step: s.decay(step)

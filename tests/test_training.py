@@ -11,7 +11,6 @@ def test_a_spec_says_what_it_cannot_be():
     for wrong, sentence in (
         ({"loss": None}, "The loss must be a function of nets"),
         ({"loss": max, "optimizer": "adam"}, "The optimizer must be an Optimizer"),
-        ({"loss": max, "draws": 1.5}, "draws must be a whole number"),
         ({"loss": max, "seed": "a"}, "seed must be a whole number"),
     ):
         with pytest.raises(TypeError, match=sentence):
@@ -152,12 +151,12 @@ def test_a_network_with_nothing_to_train_is_told(trainable):
 def test_a_method_without_its_teacher_says_how_it_is_given(recipe):
     nets = dict.fromkeys(("online", "target"), lambda x, *times, **cond: 0.5 * x)
     method = cm.recipes.get(recipe)
-    tau = np.full((4,) if method.draws == 1 else (4, method.draws), 0.4, np.float32)
+    draws = {name: np.full(4, 0.4, np.float32) for name in method.draws}
     scalars = {name: np.asarray(value, np.float32) for name, value in method.scalars(0, 10).items()}
     if method.starts_as_teacher:
         return
     with pytest.raises(ValueError, match=r'frozen=\{"teacher": network\}\.$'):
-        method.loss(nets, X0, X0, tau, scalars, {})
+        method.loss(nets, X0, X0, draws, scalars, {})
 
 
 def test_a_steps_number_and_scalars_are_checked(trainable):

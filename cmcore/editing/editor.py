@@ -20,6 +20,7 @@ from cmcore.editing.replacement import edit, stroke
 from cmcore.editing.schedule import POINTS, edit_times, stroke_times
 from cmcore.editing.transforms import LUMA
 from cmcore.generate import MOST_STEPS, ROUNDING, Sampler, Trained, fitting_batch
+from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
 from cmcore.recipes import StraightFlowMap
 from cmcore.sampling import seeded_noise
@@ -130,7 +131,7 @@ class Editor:
             sigma = self.noise_level(image)
         check_kind("The noise's standard deviation", sigma, float)
         level = float(sigma) / self._unit()
-        lowest, highest = self.model.recipe.lowest_time, self.model.recipe.t_max
+        lowest, highest = self.model.recipe.lowest_time, self._greatest
         if not level <= highest * (1 + ROUNDING):
             raise ValueError(f"The network knows noise up to {highest * self._unit():g}; the picture's is {sigma:g}.")
         if level < lowest:
@@ -170,7 +171,7 @@ class Editor:
         if (a is None) != (b is None):
             raise ValueError("Between two pictures means two, or none for two samples; got one.")
         if a is None or b is None:
-            return self._between_samples(n, self._times(times, (self.model.recipe.t_max,)), **settings)
+            return self._between_samples(n, self._times(times, (self._greatest,)), **settings)
         ends = self._picture(a), self._picture(b)
         if self.invertible:
             return self._between_encoded(ends, n, **settings)
@@ -321,7 +322,7 @@ class Editor:
         check_count("The number of steps", steps, 1)
         if steps > MOST_STEPS:
             raise ValueError(f"An edit takes at most {MOST_STEPS:,} steps, got {steps:,}.")
-        return edit_times(steps, self.model.recipe.lowest_time, self.model.recipe.t_max)
+        return edit_times(steps, self.model.recipe.lowest_time, self._greatest)
 
     def _times(self, times: Sequence[float] | None, by_default: Sequence[float]) -> tuple[float, ...]:
         """The times given, checked, or the default's."""
@@ -330,7 +331,7 @@ class Editor:
         recipe, chosen = self.model.recipe, tuple(float(t) for t in times)
         if any(not a > b for a, b in pairwise(chosen)):
             raise ValueError(f"The times must decrease, got {list(chosen)}.")
-        lowest, highest = recipe.lowest_time, recipe.t_max
+        lowest, highest = recipe.lowest_time, self._greatest
         known = chosen and chosen[0] <= highest * (1 + ROUNDING) and chosen[-1] * (1 + ROUNDING) >= lowest
         if not known or chosen[-1] <= recipe.arrival:
             raise ValueError(
@@ -338,9 +339,14 @@ class Editor:
             )
         return chosen
 
+    @property
+    def _greatest(self) -> float:
+        """The greatest standard deviation of noise to start from: the recipe's, or, on paths that go to noise alone, the paper's."""
+        return float(getattr(self.model.recipe, "t_max", T_MAX))
+
     def _stroke_times(self) -> tuple[float, ...]:
         recipe = self.model.recipe
-        first, last = stroke_times(recipe.t_min, recipe.t_max)
+        first, last = stroke_times(getattr(recipe, "t_min", T_MIN), self._greatest)
         return (first, last) if last >= recipe.lowest_time else (max(first, recipe.lowest_time),)
 
     def _picture(self, image: np.ndarray) -> np.ndarray:

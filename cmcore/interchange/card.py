@@ -72,7 +72,7 @@ def card(model: Model, to: str, license: str | None = None, figures: str = "") -
         f"| data | {_cell(data.name)}: {shape}{classes if data.classes else ''}, values {_range(model)} |",
         f"| digest of the data | {data.fingerprint or 'not known'} |",
         f"| network | {network.kind}, {parameters(network):,} parameters, {multiply_adds(network):,} multiply-adds an evaluation |",
-        f"| times | t from {recipe.t_min:g} to {recipe.t_max:g}, sigma_data {recipe.sigma_data:g} |",
+        f"| times | t from {recipe.lowest_time:g} to {recipe.highest_time:g}, sigma_data {recipe.sigma_data:g} |",
         f"| versions | {model.about.get('versions', 'not known')} |",
         f"| license | {license or 'unknown: its owner has not said (cmcore export --license)'} |",
         "",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cmcore import grids, recipes
+from cmcore._words import choice
 from cmcore.errors import Error
 from cmcore.networks import Adapted, Architecture
 from cmcore.networks.clocks import SCHEDULES, betas_of, ratios
@@ -44,17 +45,16 @@ class Convention:
         # The identity is at t_min under the scalings of `cd`, at 0 under those of `ect`.
         consistency = "cd" if self.t_min else "ect"
         name = self.recipe or (consistency if self.kind == "consistency" else "edm")
-        recipe = recipes.get(name, sigma_data=self.sigma_data, t_max=self.t_max, **self._t_min(name))
+        recipe = recipes.get(name)
         if recipe.family != "edm" or recipe.two_times:
             raise Error(
                 f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe."
             )
         if (name == "edm") != (self.kind == "score"):
             raise Error(f"The recipe {name!r} does not train a {self.kind} model; leave out recipe, or set kind.")
-        return recipe
-
-    def _t_min(self, name: str) -> dict[str, float]:
-        return {} if "t_min" in recipes.get(name).fixed else {"t_min": self.t_min}
+        times = {"t_min": self.t_min, "t_max": self.t_max}
+        own = {option: value for option, value in times.items() if option in recipes.by_name(recipe)}
+        return recipes.get(name, sigma_data=self.sigma_data, **own)
 
     def adapted(self, network: Architecture) -> Architecture:
         """Return the network, adapted where it is not of EDM's kind already."""
@@ -121,13 +121,13 @@ def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
             "t_max": float(init.get("sigma_max", 100.0)),
         }
         return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
-    raise Error(f"The preconditioning {name} is not known here; known are {', '.join(PRECONDITIONINGS)}.")
+    raise Error(f"The preconditioning {name} is not known here; {choice(name, PRECONDITIONINGS)}")
 
 
 def of_kind(kind: str, numbers: tuple[float, float] = (0.25, 0.0)) -> Convention:
     """Return the convention of a file under EDM's scalings, of a model of that kind."""
     if kind not in KINDS:
-        raise Error(f"The kind of a model is {' or '.join(KINDS)}, not {kind!r}.")
+        raise Error(f"There is no model of the kind {kind!r}; {choice(kind, KINDS)}")
     return Convention(kind, numbers=numbers)
 
 
@@ -146,8 +146,8 @@ def of_model(recipe: Recipe, architecture: Architecture) -> Convention:
             + (" (but to diffusers' flow-map scheduler: --to diffusers)." if is_average_velocity(recipe) else ".")
         )
     kind = "score" if recipe.name in ("edm", "pd") else "consistency"
-    t_min = recipe.t_min if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
-    plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.t_max)
+    t_min = recipe.lowest_time if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
+    plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.highest_time)
     if not isinstance(architecture, Adapted):
         return plain
     return replace(plain, predicts=architecture.predicts, clock=architecture.clock, numbers=architecture.numbers)

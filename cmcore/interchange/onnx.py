@@ -28,7 +28,8 @@ def write_onnx(model: Model, folder: Path) -> list[str]:
     f, recipe, data = model.function(backend), model.recipe, model.data
     about = {
         "cmcore": json.dumps(
-            {"recipe": recipe.name, "t_min": recipe.t_min, "t_max": recipe.t_max, "sigma_data": recipe.sigma_data}
+            {"recipe": recipe.name, "t_min": recipe.lowest_time, "t_max": recipe.highest_time}
+            | {"sigma_data": recipe.sigma_data}
             | {
                 "data": data.name,
                 "shape": data.shape,
@@ -40,7 +41,7 @@ def write_onnx(model: Model, folder: Path) -> list[str]:
     }
     batch = 2
     x = backend.asarray(np.zeros((batch, *data.shape), np.float32))
-    t, s = (backend.asarray(np.full(batch, share * recipe.t_max, np.float32)) for share in (0.9, 0.1))
+    t, s = (backend.asarray(np.full(batch, share * recipe.highest_time, np.float32)) for share in (0.9, 0.1))
     label = {"label": backend.asarray(np.zeros(batch, np.int32))} if model.architecture.classes else {}
     times = {"t": t, "s": s} if recipe.two_times else {"t": t}
 

@@ -8,7 +8,7 @@ and what is minimised (`Recipe.per_sample`). Its fields are its options, with th
     recipe.loss(nets, x0, z, tau, scalars, cond)        # (B,), what a backend's trainer minimises the mean of
 
 An option says its default, its bounds or choices and one line of help where it is declared (`cmcore.options.option`); `options_of`
-lists them, as ``cmcore recipes NAME`` shows them. A method from elsewhere is a class like these, derived from `Recipe` or `StraightFlowMap` (examples/new_method.py). An entry
+lists them, as ``cmcore recipes NAME`` shows them. A method from elsewhere is a class like these, derived from `NoiseLevel` or `StraightFlowMap` (examples/new_method.py). An entry
 point in the group ``cmcore.recipes`` makes it known by its name, to the command line as well.
 """
 
@@ -20,12 +20,15 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cmcore._entry_points import loaded
+from cmcore._words import choice
 from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.options import Limit, option, options_of
 from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
 from cmcore.recipes.bibliography import BIBTEX
-from cmcore.recipes.recipe import DISTANCES, PATHS, STEPS, WEIGHTINGS, Batch, Nets, Recipe
+from cmcore.recipes.noise_level import NoiseLevel
+from cmcore.recipes.part import DISTANCES, WEIGHTINGS, Compared, IdentityAtLeastTime, LeastTime, Weighted
+from cmcore.recipes.recipe import PATHS, STEPS, Batch, Nets, Recipe
 from cmcore.recipes.straight import StraightFlowMap
 from cmcore.recipes.teacher import Distils, velocity_on
 
@@ -35,11 +38,16 @@ __all__ = [
     "STEPS",
     "WEIGHTINGS",
     "Batch",
+    "Compared",
     "Distils",
+    "IdentityAtLeastTime",
+    "LeastTime",
     "Limit",
     "Nets",
+    "NoiseLevel",
     "Recipe",
     "StraightFlowMap",
+    "Weighted",
     "by_name",
     "cite",
     "get",
@@ -89,12 +97,12 @@ def get(name: str, **options: Any) -> Recipe:
     known ones.
     """
     if not isinstance(name, str) or name not in names():
-        raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
+        raise ValueError(f"There is no recipe named {name!r}; {choice(name, names())}")
     recipe = _class_of(name)()
     known = by_name(recipe)
     if unknown := sorted(options.keys() - known.keys() - {"optimizer", "average"}):
-        listed = ", ".join(sorted(known))
-        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {listed}.")
+        those = choice(unknown[0], sorted(known), "its options are")
+        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; {those}")
     optimizer, average = options.pop("optimizer", recipe.optimizer), options.pop("average", recipe.average)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam", lr=1e-3), got {optimizer!r}.')

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
+from typing import Any, final
 
 from cmcore import grids, losses, sampling, solvers
 from cmcore.backend import Array, Network
@@ -15,12 +15,15 @@ from cmcore.optimization import Optimizer
 from cmcore.options import DEVIATION, FINITE, SHARE, option
 from cmcore.recipes import given
 from cmcore.recipes.guidance import drop_labels
-from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
+from cmcore.recipes.noise_level import NoiseLevel
+from cmcore.recipes.part import Compared, LeastTime, Weighted
+from cmcore.recipes.recipe import Batch, Nets
 from cmcore.sampling import Noise
 
 
+@final
 @dataclass(frozen=True)
-class Denoiser(Recipe):
+class Denoiser(Weighted, Compared, LeastTime, NoiseLevel):
     """EDM: a denoiser, the teacher of distillation and the starting point of ECT.
 
     ``label_dropout`` is the share of samples whose class is hidden, so that the network learns the law without classes
@@ -36,33 +39,19 @@ class Denoiser(Recipe):
     name = "edm"
     summary = "The score model: many steps, the best quality. The teacher for cd and a good start for ect."
     citation = "karras2022"
-    tau = "normal"
+    draws = {"t": "normal", "hidden": "uniform"}
     default_steps = 18
-    ends_at_zero = True
 
-    @property
-    def draws(self) -> int:
-        """Return 2 where labels are dropped: the time and the coin."""
-        return 2 if self.label_dropout else 1
-
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw log-normal times; r = 0."""
-        t = grids.lognormal_time(tau if self.draws == 1 else tau[:, 0], self.mean, self.std)
+        t = grids.lognormal_time(draws["t"], self.mean, self.std)
         return TimePair(t, 0.0 * t, t)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the denoising error."""
-        cond = batch.cond
-        if self.label_dropout:
-            cond = drop_labels(cond, grids.uniform(batch.tau[:, 1]) < self.label_dropout)
-        return losses.denoising(
-            self.function(given.network(nets, "online")),
-            batch.x0,
-            batch.z,
-            times.t,
-            DISTANCES[self.distance],
-            cond=cond,
-        )
+        denoiser = self.function(given.network(nets, "online"))
+        cond = drop_labels(batch.cond, batch.draws["hidden"] < self.label_dropout)
+        return losses.denoising(denoiser, batch.x0, batch.z, times.t, self.compare, cond=cond)
 
     def times(self, steps: int) -> tuple[float, ...]:
         """Return the Karras grid of ``steps`` points, followed by 0."""
@@ -71,16 +60,10 @@ class Denoiser(Recipe):
         return (*(float(t) for t in grids.karras_host(steps, self.t_min, self.t_max)[::-1]), 0.0)
 
     def sample(
-        self,
-        net: Network,
-        z: Array,
-        times: Sequence[float],
-        noise: Noise,
-        cond: Mapping[str, Array] | None = None,
+        self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
         """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
-        denoiser = self.function(net)
-        return sampling.ode(denoiser, z, times, cond=cond)
+        return sampling.ode(self.function(net), z, times, cond=cond)
 
     def consistency(self, net: Network) -> ConsistencyFn:
         """Return where the ODE leads by Heun's method, in as many steps as samples take; 35 evaluations each time."""

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from cmcore import losses, solvers
-from cmcore.backend import Array
+from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.paths import Denoiser
 from cmcore.recipes import given
-from cmcore.recipes.recipe import DISTANCES, Batch, Nets, Recipe
+from cmcore.recipes.recipe import Batch, Nets
 
 
-class Discrete(Recipe):
-    """Two points of one trajectory must have the same answer (Song et al. 2023, algorithms 2 and 3)."""
+class Discrete(Protocol):
+    """A method that compares the answers of a consistency function."""
 
-    @property
-    def step(self) -> solvers.Step:
-        """Return the solver's step that leads from the first point to the second."""
-        return solvers.euler
+    def function(self, net: Network) -> ConsistencyFn:
+        """Return the network as a consistency function."""
+        ...
 
-    def denoiser(self, nets: Nets, batch: Batch) -> Denoiser | None:
-        """Return the denoiser whose ODE is followed; None is the unbiased one, which knows the sample's own x_0."""
-        return None
+    def compare(self, x: Array, y: Array) -> Array:
+        """Return the distance of each sample, (B,)."""
+        ...
 
-    def target(self, nets: Nets) -> ConsistencyFn:
-        """Return the function that answers at the second point."""
-        return self.function(given.network(nets, "target"))
 
-    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the two points."""
-        return losses.consistency(
-            self.function(given.network(nets, "online")),
-            self.target(nets),
-            batch.x0,
-            batch.z,
-            times.t,
-            times.r,
-            denoiser=self.denoiser(nets, batch),
-            step=self.step,
-            distance=DISTANCES[self.distance],
-            cond=batch.cond,
-        )
+def neighbours_agree(
+    recipe: Discrete,
+    nets: Nets,
+    batch: Batch,
+    times: TimePair,
+    denoiser: Denoiser | None = None,
+    step: solvers.Step = solvers.euler,
+    target: ConsistencyFn | None = None,
+) -> Array:
+    """Return the distance of the answers at two points of one trajectory, (B,) (Song et al. 2023, algorithms 2 and 3).
+
+    ``denoiser`` is the one whose ODE a ``step`` follows; None is the unbiased one, which knows the sample's own x_0. ``target``
+    answers at the second point, by default the target network.
+    """
+    return losses.consistency(
+        recipe.function(given.network(nets, "online")),
+        target or recipe.function(given.network(nets, "target")),
+        batch.x0,
+        batch.z,
+        times.t,
+        times.r,
+        denoiser=denoiser,
+        step=step,
+        distance=recipe.compare,
+        cond=batch.cond,
+    )

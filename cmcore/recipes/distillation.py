@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 from cmcore import grids, sampling, solvers
 from cmcore._arrays import per_sample
@@ -13,21 +12,25 @@ from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.options import AT_LEAST_ONE, BELOW_ONE, Limit, option
+from cmcore.options import AT_LEAST_ONE, BELOW_ONE, GRID_POINTS, option
 from cmcore.recipes import given
-from cmcore.recipes.discrete import Discrete
-from cmcore.recipes.recipe import DISTANCES, STEPS, Batch, Nets, Recipe, down_to
+from cmcore.recipes.discrete import neighbours_agree
+from cmcore.recipes.noise_level import NoiseLevel, down_to
+from cmcore.recipes.part import Compared, IdentityAtLeastTime, LeastTime, Weighted
+from cmcore.recipes.recipe import STEPS, Batch, Nets
 from cmcore.recipes.teacher import Distils
 from cmcore.sampling import Noise
 
 
+@final
 @dataclass(frozen=True)
-class ConsistencyDistillation(Distils, Discrete):
-    """Consistency distillation (CD): each step of the teacher's ODE must not change the answer."""
+class ConsistencyDistillation(Distils, Weighted, Compared, IdentityAtLeastTime, NoiseLevel):
+    """Consistency distillation (CD): each step of the teacher's ODE must not change the answer.
 
-    n: int = option(
-        18, "points of the Karras grid", Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
-    )
+    The authors' CIFAR-10 configuration has no target network, ``mu = 0``.
+    """
+
+    n: int = option(18, "points of the Karras grid", GRID_POINTS)
     solver: str = option("heun", "the step along the teacher's ODE", STEPS)
     mu: float = option(0.0, "decay of the target network; 0: the network itself", BELOW_ONE)
     optimizer: Optimizer = Optimizer("radam", lr=4e-4)
@@ -38,26 +41,26 @@ class ConsistencyDistillation(Distils, Discrete):
     citation = "song2023"
 
     @property
-    def step(self) -> solvers.Step:
-        """Return the solver's step."""
-        return STEPS[self.solver]
-
-    @property
     def keep_target(self) -> bool:
-        """Whether mu > 0; the authors' CIFAR-10 configuration uses mu = 0."""
+        """Whether mu > 0."""
         return self.mu > 0
 
     def curriculum(self, step: int, total: int) -> dict[str, float]:
         """Return the constant N and mu."""
         return grids.Fixed(self.n, self.mu)(step, total)
 
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid."""
-        return grids.uniform_pair(tau, given.scalar(scalars, "n"), self.t_min, self.t_max)
+        return grids.uniform_pair(draws["t"], given.scalar(scalars, "n"), self.t_min, self.t_max)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the distance of the answers at the two ends of a step."""
+        return neighbours_agree(self, nets, batch, times, self.denoiser(nets, batch), STEPS[self.solver])
 
 
+@final
 @dataclass(frozen=True)
-class ProgressiveDistillation(Recipe):
+class ProgressiveDistillation(Weighted, Compared, LeastTime, NoiseLevel):
     """Progressive distillation: a sampler of N steps learns to do what one of 2 N steps does, until N = 1.
 
     The target network is the teacher of the stage; it must start from the teacher's weights, as `cmcore train` sees to. The
@@ -73,24 +76,19 @@ class ProgressiveDistillation(Recipe):
     citation = "salimans2022"
     teachers = ("edm",)
     starts_as_teacher = True
-    ends_at_zero = True
+    keep_target = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise `ValueError` unless the number of steps can be halved down to one."""
         grids.Halving(self.start)
-
-    @property
-    def keep_target(self) -> bool:
-        """Return True: the target is the stage's teacher."""
-        return True
 
     def curriculum(self, step: int, total: int) -> dict[str, float]:
         """Return the student's number of steps, and when the teacher is replaced."""
         return grids.Halving(self.start)(step, total)
 
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw neighbours of the grid of N steps, N + 1 points."""
-        return grids.uniform_pair(tau, given.scalar(scalars, "n") + 1, self.t_min, self.t_max)
+        return grids.uniform_pair(draws["t"], given.scalar(scalars, "n") + 1, self.t_min, self.t_max)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance to the denoiser's value whose one step ends where the target's two steps do."""
@@ -99,7 +97,7 @@ class ProgressiveDistillation(Recipe):
         half = grids.karras_midpoint(times.t, times.r)
         x_r = solvers.solve(solvers.euler, lambda x, t: teacher(x, t, **batch.cond), x_t, (times.t, half, times.r))
         goal = x_t - per_sample(times.t / times.gap, x_t) * (x_t - x_r)
-        return DISTANCES[self.distance](student(x_t, times.t, **batch.cond), stop_gradient(goal))
+        return self.compare(student(x_t, times.t, **batch.cond), stop_gradient(goal))
 
     def times(self, steps: int) -> tuple[float, ...]:
         """Return the Karras grid of ``steps`` steps down to t_min."""
@@ -108,20 +106,15 @@ class ProgressiveDistillation(Recipe):
         return down_to(steps + 1, self.t_min, self.t_max)
 
     def sample(
-        self,
-        net: Network,
-        z: Array,
-        times: Sequence[float],
-        noise: Noise,
-        cond: Mapping[str, Array] | None = None,
+        self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
         """Follow the ODE with Euler's method (DDIM)."""
-        denoiser = self.function(net)
-        return sampling.ode(denoiser, z, times, solvers.euler, cond=cond)
+        return sampling.ode(self.function(net), z, times, solvers.euler, cond=cond)
 
 
+@final
 @dataclass(frozen=True)
-class MidTraining(Distils):
+class MidTraining(Distils, Compared, LeastTime, NoiseLevel):
     """Consistency mid-training (CMT): every point of the teacher's trajectories is taken to its end.
 
     The trajectories start at t_max in noise and take ``steps`` Heun steps of the Karras grid. What comes out is a start for
@@ -134,12 +127,10 @@ class MidTraining(Distils):
     name = "cmt"
     summary = "With a teacher: a warm start for ect, by regression on whole trajectories."
     citation = "hu2025"
-    ends_at_zero = True
-    fixed = ("weighting", "learned_weight")
 
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
-        """Start at t_max, end at t_min; nothing is drawn."""
-        return TimePair(*(0.0 * tau + time for time in (self.t_max, self.t_min, self.t_max - self.t_min)))
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
+        """Start at t_max, end at t_min, whatever is drawn."""
+        return TimePair(*(0.0 * draws["t"] + time for time in (self.t_max, self.t_min, self.t_max - self.t_min)))
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the distance, averaged over the points of the trajectory, of f there to the trajectory's end."""
@@ -149,7 +140,7 @@ class MidTraining(Distils):
         cond = {name: _repeated(value, self.steps, like=batch.z) for name, value in batch.cond.items()}
         t = xp.concat([0.0 * times.t + t for t in grid[:-1]], axis=0)
         answers = self.function(given.network(nets, "online"))(stop_gradient(xp.concat(points, axis=0)), t, **cond)
-        each = DISTANCES[self.distance](answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
+        each = self.compare(answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
         return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)
 
 

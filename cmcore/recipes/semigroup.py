@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, final
 
 from cmcore import distances
 from cmcore._arrays import Time, as_times, per_sample
@@ -15,73 +15,99 @@ from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
 from cmcore.options import BELOW_ONE, POSITIVE, SHARE, Limit, option
 from cmcore.recipes import given
+from cmcore.recipes.part import AveragedTarget, Part
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, StraightFlowMap
-from cmcore.recipes.targets import AveragedTarget
 
 
 @dataclass(frozen=True)
-class ProgressiveSelfDistillation(StraightFlowMap):
-    """PSD: the way from t to s is the way to a point between and the way on from there; no Jacobian-vector product.
+class Divided(Part):
+    """The way from t to s is learned from its two parts, but for a share ``diagonal`` of the samples, which have s = t.
 
-    Times are uniform. A share ``diagonal`` of the samples has s = t, where the target is the sample's velocity (flow
-    matching), which everything else grows from. The point between divides the way in the ratio ``split``; 0 draws it
-    uniformly (PSD-U), 0.5 is PSD-M.
+    Their target is the sample's velocity (flow matching), which everything else grows from. The point between divides the way
+    in the ratio ``split``; 0 draws it uniformly.
     """
 
     diagonal: float = option(0.75, "share of samples that are flow matching, s = t", SHARE)
     split: float = option(0.5, "where between t and s an interval is divided; 0: anywhere", BELOW_ONE)
+
+    def uniform_times(self, draws: Mapping[str, Array]) -> TimePair:
+        """Return two uniform times, the larger t, or the larger alone."""
+        xp = namespace(draws["t"])
+        t = xp.maximum(draws["t"], draws["s"])
+        s = xp.where(draws["diagonal"] < self.diagonal, t, xp.minimum(draws["t"], draws["s"]))
+        return TimePair(t, s, t - s)
+
+    def composed(
+        self,
+        whole: AverageVelocity,
+        parts: AverageVelocity,
+        batch: Batch,
+        times: TimePair,
+        bounded: Callable[[Array], Array] = lambda velocity: velocity,
+    ) -> Array:
+        """Return the squared error against the mean velocity of the way by the point between, or the sample's, (B,)."""
+        x_t = PATH.perturb(batch.x0, batch.z, times.t)
+        split = 0.0 * times.t + self.split if self.split else batch.draws["split"]
+        composed = average_velocity_by(parts, x_t, times, split, batch.cond)
+        goal = namespace(x_t).where(per_sample(times.gap > 0, x_t), bounded(composed), batch.z - batch.x0)
+        u = whole.velocity(x_t, times.t, times.r, **batch.cond)
+        return distances.squared_l2(u, stop_gradient(goal))
+
+
+@final
+@dataclass(frozen=True)
+class ProgressiveSelfDistillation(Divided, StraightFlowMap):
+    """PSD: the way from t to s is the way to a point between and the way on from there; no Jacobian-vector product.
+
+    Times are uniform. ``split = 0`` is PSD-U, 0.5 is PSD-M.
+    """
+
     optimizer: Optimizer = Optimizer("radam", lr=1e-3)
     average: Average = Average(0.9999)
 
     name = "psd"
     summary = "A flow map from data alone with forward evaluations only: cheap everywhere, the natural choice where derivatives are dear."
     citation = "boffi2025"
+    draws = {"t": "uniform", "s": "uniform", "diagonal": "uniform", "split": "uniform"}
 
-    @property
-    def draws(self) -> int:
-        """Return 4: two times, whether they differ, and the point between."""
-        return 4
-
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
-        """Draw two uniform times, the larger t, or the larger alone."""
-        xp = namespace(tau)
-        t = xp.maximum(tau[:, 0], tau[:, 1])
-        s = xp.where(tau[:, 2] < self.diagonal, t, xp.minimum(tau[:, 0], tau[:, 1]))
-        return TimePair(t, s, t - s)
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
+        """Draw two uniform times, or one."""
+        return self.uniform_times(draws)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the squared error against the mean velocity of the way by the point between, or the sample's."""
-        xp = namespace(batch.x0)
-        x_t = PATH.perturb(batch.x0, batch.z, times.t)
-        split = 0.0 * times.t + self.split if self.split else batch.tau[:, 3]
-        composed = average_velocity_by(self.target(nets), x_t, times, split, batch.cond)
-        goal = xp.where(per_sample(times.gap > 0, x_t), self.bounded(composed), batch.z - batch.x0)
-        u = self.function(given.network(nets, "online")).velocity(x_t, times.t, times.r, **batch.cond)
-        return distances.squared_l2(u, stop_gradient(goal))
-
-    def target(self, nets: Nets) -> AverageVelocity:
-        """Return the flow map whose two parts the whole way is learned from."""
-        return self.function(given.network(nets, "target"))
-
-    def bounded(self, velocity: Array) -> Array:
-        """Return the target's velocity, which some methods keep in bounds."""
-        return velocity
+        """Return the squared error against the way by the point between."""
+        online, target = (self.function(given.network(nets, name)) for name in ("online", "target"))
+        return self.composed(online, target, batch, times)
 
 
+@final
 @dataclass(frozen=True)
-class SplitMeanFlow(ProgressiveSelfDistillation):
+class SplitMeanFlow(Divided, StraightFlowMap):
     """SplitMeanFlow: PSD's identity as the integral form of MeanFlow's, the point between uniform."""
 
     split: float = 0.0
+    optimizer: Optimizer = Optimizer("radam", lr=1e-3)
+    average: Average = Average(0.9999)
 
     name = "splitmeanflow"
     summary = "psd with a random point between: MeanFlow's aim without its derivative."
     citation = "guo2025"
+    draws = {"t": "uniform", "s": "uniform", "diagonal": "uniform", "split": "uniform"}
+
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
+        """Draw two uniform times, or one."""
+        return self.uniform_times(draws)
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the squared error against the way by the point between."""
+        online, target = (self.function(given.network(nets, name)) for name in ("online", "target"))
+        return self.composed(online, target, batch, times)
 
 
+@final
 @dataclass(frozen=True)
-class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
+class Shortcut(AveragedTarget, Divided, StraightFlowMap):
     """Shortcut models: ways of length 2^-k, each learned from two of half its length by an averaged target network.
 
     Seven of eight samples are flow matching; targets are kept within ``bound``, and times are multiples of the way's length,
@@ -101,23 +127,25 @@ class Shortcut(AveragedTarget, ProgressiveSelfDistillation):
     name = "shortcut"
     summary = "Dyadic steps, doubled from the finest: simple and robust; more steps help, one step is not its best."
     citation = "frans2025"
+    draws = {"length": "uniform", "t": "uniform", "diagonal": "uniform", "split": "uniform"}
 
-    def pair(self, tau: Array, scalars: Mapping[str, Array]) -> TimePair:
+    def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw a length 1, 1/2, ..., 2^(1 - levels) and a multiple of it as t; or, for flow matching, any t."""
-        xp = namespace(tau)
-        length = 2.0 ** -xp.floor(tau[:, 0] * self.levels)
-        t = (1.0 + xp.floor(tau[:, 1] / length)) * length
-        diagonal = tau[:, 2] < self.diagonal
+        xp = namespace(draws["t"])
+        length = 2.0 ** -xp.floor(draws["length"] * self.levels)
+        t = (1.0 + xp.floor(draws["t"] / length)) * length
+        diagonal = draws["diagonal"] < self.diagonal
         gap = xp.where(diagonal, 0.0 * length, length)
-        t = xp.where(diagonal, tau[:, 1], t)
+        t = xp.where(diagonal, draws["t"], t)
         return TimePair(t, t - gap, gap)
 
-    def target(self, nets: Nets) -> AverageVelocity:
-        """Return the averaged network, which is asked for no shorter ways than it learns but those of no length."""
-        return _NoShorter(given.network(nets, "target"), 2.0 ** (1 - self.levels))
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the squared error against two halves by the averaged network, which is asked for no shorter ways than it learns."""
+        online = self.function(given.network(nets, "online"))
+        target = _NoShorter(given.network(nets, "target"), 2.0 ** (1 - self.levels))
+        return self.composed(online, target, batch, times, self._bounded)
 
-    def bounded(self, velocity: Array) -> Array:
-        """Return the velocity within the bounds."""
+    def _bounded(self, velocity: Array) -> Array:
         return namespace(velocity).clip(velocity, -self.bound, self.bound)
 
 

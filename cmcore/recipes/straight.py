@@ -12,6 +12,7 @@ from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
 from cmcore.losses import ConsistencyFn
 from cmcore.paths import VE, Linear, rebased
+from cmcore.recipes.part import learned_weight
 from cmcore.recipes.recipe import Recipe
 from cmcore.sampling import Noise
 
@@ -25,8 +26,19 @@ class StraightFlowMap(Recipe):
     Times are the path's, from 1, noise, to 0, data. ``r`` of a pair is the time s that the map leads to.
     """
 
+    learned_weight: bool = learned_weight()
+
     two_times = True
-    fixed = ("distance", "weighting", "t_min", "t_max")
+
+    @property
+    def lowest_time(self) -> float:
+        """Return 0, where the data are."""
+        return 0.0
+
+    @property
+    def highest_time(self) -> float:
+        """Return 1, where the noise is."""
+        return PATH.end
 
     @property
     def path(self) -> Linear:
@@ -43,7 +55,7 @@ class StraightFlowMap(Recipe):
         """Return that the network is a mean velocity."""
         return {"kind": AverageVelocity.__name__}
 
-    def function(self, net: Network) -> AverageVelocity:  # type: ignore[override]
+    def function(self, net: Network) -> AverageVelocity:
         """Return the network as a flow map."""
         return AverageVelocity(net)
 
@@ -58,12 +70,7 @@ class StraightFlowMap(Recipe):
         return tuple(1.0 - i / steps for i in range(steps + 1))
 
     def sample(
-        self,
-        net: Network,
-        z: Array,
-        times: Sequence[float],
-        noise: Noise,
-        cond: Mapping[str, Array] | None = None,
+        self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
         """Jump from time to time; no noise is added on the way."""
         if (times[0], times[-1]) != (1.0, 0.0):

@@ -11,11 +11,12 @@ from cmcore.options import NOT_NEGATIVE, Limit, option
 from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction
 from cmcore.paths import VE, Denoiser, Path, rebased
 from cmcore.recipes.guidance import guided
-from cmcore.recipes.recipe import PATHS, Batch, Nets, Recipe
+from cmcore.recipes.part import Part
+from cmcore.recipes.recipe import PATHS, Batch, Nets
 
 
 @dataclass(frozen=True)
-class Distils(Recipe):
+class Distils(Part):
     """A method with a score model for a teacher.
 
     ``guidance`` is the strength w of classifier-free guidance with which the teacher is asked; 1 is none. It gives
@@ -38,8 +39,8 @@ class Distils(Recipe):
 
     teachers: ClassVar[tuple[str, ...]] = ("edm",)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def check(self) -> None:
+        """Raise `ValueError` for a teacher of EDM's kind elsewhere than on EDM's path."""
         if self.teacher_predicts == "edm" and (self.teacher_path, self.teacher_time_scale) != ("ve", 1.0):
             raise ValueError(
                 'A teacher of the kind teacher_predicts="edm" has EDM\'s own path, "ve", and time, with a scale of 1; '

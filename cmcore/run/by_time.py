@@ -12,6 +12,7 @@ import numpy as np
 from cmcore.backend import Array
 from cmcore.recipes import Recipe
 from cmcore.run.csv_file import CsvFile
+from cmcore.training import by_name, drawn
 
 BUCKETS = 8
 """Into how many intervals the times are divided, each of which is drawn about as often as the others."""
@@ -57,11 +58,14 @@ class LossByTime:
 def edges(recipe: Recipe, total: int) -> list[float]:
     """Return the intervals' limits: quantiles of the times that a recipe draws in a run of ``total`` steps, to three digits."""
     rng = np.random.Generator(np.random.Philox(0))
-    draw = rng.random if recipe.tau == "uniform" else rng.standard_normal
-    shape = (2048,) if recipe.draws == 1 else (2048, recipe.draws)
+    draw: dict[str, Any] = {"uniform": rng.random, "normal": rng.standard_normal}
     times = np.concatenate(
         [
-            _times(recipe, draw(shape, dtype=np.float32), recipe.scalars(share * (total - 1) // 4, total))
+            _times(
+                recipe,
+                drawn(recipe.draws, 2048, lambda law, shape: draw[law](shape, dtype=np.float32)),
+                recipe.scalars(share * (total - 1) // 4, total),
+            )
             for share in range(5)
         ]
     )
@@ -72,7 +76,7 @@ def edges(recipe: Recipe, total: int) -> list[float]:
 def _times(recipe: Recipe, tau: np.ndarray, scalars: Mapping[str, float]) -> np.ndarray:
     arrays: dict[str, Any] = {name: np.asarray(value, tau.dtype) for name, value in scalars.items()}
     with np.errstate(all="ignore"):  # of a pair's earlier time, which is not asked for
-        return np.asarray(recipe.pair(tau, arrays).t, np.float64)
+        return np.asarray(recipe.pair(by_name(recipe.draws, tau), arrays).t, np.float64)
 
 
 def _names(limits: Sequence[float]) -> list[str]:

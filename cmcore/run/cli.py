@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
-from cmcore._words import printable
+from cmcore._words import choice, printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
 from cmcore.run import commands
@@ -99,6 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sample(sub)
     _add_edit(sub)
     _add_eval(sub)
+    _add_classifier(sub)
     _add_report(sub)
     _add_average(sub)
     _add_import(sub)
@@ -259,6 +260,12 @@ def _add_sample(sub: Any) -> None:
     parser.add_argument(
         "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
     )
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="what the network's layers compute in; samples are float32 (%(default)s)",
+    )
     _add_backend(parser)
 
 
@@ -326,9 +333,53 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     _add_range(parser)
     _add_cache(parser)
+    parser.add_argument(
+        "--features",
+        type=_place,
+        metavar="NAME",
+        help="what is compared: pixels, classifier (what comes with cmcore for the data), inception, dinov2, or the "
+        ".safetensors of a classifier or an .onnx file; by default classifier where there is one, else pixels",
+    )
+    parser.add_argument("--weights", type=_place, help="the file of inception's weights, or the folder of dinov2's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="take means over K seeds (%(default)s)")
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
-    parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
+    parser.add_argument(
+        "--out", "--json", type=_place, help="the .json to keep the results in (eval.json in the run's folder)"
+    )
+    parser.add_argument("--plot", type=_place, help="an .svg to draw quality against network evaluations in")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="what the network's layers compute in; samples are float32 (%(default)s)",
+    )
+    _add_backend(parser)
+
+
+def _add_classifier(sub: Any) -> None:
+    parser = _add(
+        sub, "classifier", commands.train_a_classifier, "train a small classifier, whose features judge samples"
+    )
+    parser.add_argument(
+        "--data", type=_place, required=True, help="pictures with labels, as for cmcore train --classes"
+    )
+    parser.add_argument("--out", type=_place, required=True, help="the .safetensors to write, which must be new")
+    parser.add_argument(
+        "--test", type=_place, default="0.1", metavar="SHARE", help="a share kept for testing, or other pictures (0.1)"
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="how often each picture is seen (%(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="pictures in a step (%(default)s)")
+    parser.add_argument(
+        "--size", type=_size, metavar="N", help="resize pictures to this many pixels a side, divisible by 4"
+    )
+    parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
+    parser.add_argument("--flip", action="store_true", help="turn half of the pictures left to right, at random")
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="float32", help="as for cmcore train (float32)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (%(default)s)")
+    _add_cache(parser)
     _add_backend(parser)
 
 
@@ -411,7 +462,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _is_latents(text: str) -> bool:
     if text not in ("images", "latents"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither images nor latents")
+        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {choice(text, ('images', 'latents'))}")
     return text == "latents"
 
 

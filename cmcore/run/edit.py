@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from cmcore._files import atomic_write, placed
-from cmcore._words import counted
+from cmcore._words import choice, counted
 from cmcore.backend import Backend
 from cmcore.editing import Editor
 from cmcore.errors import Error
@@ -53,9 +52,7 @@ def task(text: str) -> str:
     name = SPELLINGS.get(text.lower(), text.lower())
     if name in TASKS:
         return name
-    near = get_close_matches(name, [*TASKS, *SPELLINGS], 1, 0.5)
-    meant = f"; did you mean {near[0]}?" if near else "."
-    raise ArgumentTypeError(f"there is no task {text!r}{meant} The tasks are {either(list(TASKS))}")
+    raise ArgumentTypeError(f"there is no task {text!r}; {choice(text, TASKS, 'the tasks are').rstrip('.')}")
 
 
 def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None, progress: Progress) -> None:

@@ -29,7 +29,7 @@ def one(name: str) -> list[str]:
         "",
         table(HEAD, rows(recipe)),
         "",
-        f"To choose others: --recipe {name} --set OPTION=VALUE." + _fixed(recipe),
+        f"To choose others: --recipe {name} --set OPTION=VALUE.",
         "",
         recipes.cite(name).strip(),
     ]
@@ -48,8 +48,8 @@ def needs(recipe: Recipe) -> str:
 
 
 def rows(recipe: Recipe) -> list[tuple[str, str, str, str]]:
-    """Return a row for each option that there is a choice of: the method's, its optimiser's, its average's."""
-    own = [o for o in options_of(recipe).values() if o.name not in ("optimizer", "average", *recipe.fixed)]
+    """Return a row for each option: the method's, its optimiser's, its average's."""
+    own = [o for o in options_of(recipe).values() if o.name not in ("optimizer", "average")]
     parts = [*options_of(recipe.optimizer).values(), *options_of(recipe.average).values()]
     return [*_rows(own, recipes.by_name(recipe)), *_rows(parts, recipes.by_name(recipe))]
 
@@ -65,10 +65,6 @@ def _takes(option: Option) -> str:
     return f"{kind}, {option.limit.words.partition(':')[0]}" if option.limit else kind
 
 
-def _fixed(recipe: Recipe) -> str:
-    return f" No choice of: {', '.join(recipe.fixed)}." if recipe.fixed else ""
-
-
 def to_markdown() -> str:
     """Return docs/recipes.md: every method with its options."""
     lines = [
@@ -79,7 +75,7 @@ def to_markdown() -> str:
     ]
     for name in recipes.names():
         recipe = recipes.get(name)
-        lines += ["", f"## {name}", "", f"{recipe.summary} Needs {needs(recipe)}.{_fixed(recipe)}", ""]
+        lines += ["", f"## {name}", "", f"{recipe.summary} Needs {needs(recipe)}.", ""]
         lines += [_line(HEAD), _line(["---"] * len(HEAD)), *map(_line, rows(recipe))]
     return "\n".join(lines) + "\n"
 

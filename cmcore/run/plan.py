@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmcore import networks, recipes
-from cmcore._words import counted
+from cmcore import grids, networks, recipes
+from cmcore._words import choice, counted
 from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.augment import TOLD
 from cmcore.run.config import Config, differing
-from cmcore.run.network_settings import of_name, read
+from cmcore.run.network_settings import of_name, read, settings_of
 from cmcore.run.standardize import deviation, faint, measured
 
 if TYPE_CHECKING:
@@ -37,6 +37,8 @@ class Plan:
     recipe: Recipe
     architecture: Architecture
     data: DataFacts
+    draws: Mapping[str, str] | None = field(default=None, compare=False)
+    """The random numbers that the steps of the run so far drew, as `Recipe.draws`; None: the run is from before they had names."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the plan as plain JSON data; `plan_from_json` is its inverse."""
@@ -44,6 +46,7 @@ class Plan:
             "recipe": recipe_to_json(self.recipe),
             "network": networks.to_config(self.architecture),
             "data": asdict(self.data),
+            "draws": dict(self.recipe.draws),
         }
 
 
@@ -53,6 +56,7 @@ def plan_from_json(settings: Mapping[str, Any]) -> Plan:
         recipe_from_json(settings["recipe"]),
         networks.from_config(settings["network"]),
         DataFacts(**settings["data"]),
+        settings.get("draws"),
     )
 
 
@@ -136,7 +140,8 @@ def caution(plan: Plan, data: Dataset, inherited: bool, shown: int = 5) -> str |
 
     ``inherited`` says that the scale is that of a network to start from.
     """
-    if not (few := faint(data.samples, plan.data.scale, WELL_ABOVE * plan.recipe.t_min)):
+    t_min = recipes.by_name(plan.recipe).get("t_min", grids.T_MIN)
+    if not (few := faint(data.samples, plan.data.scale, WELL_ABOVE * t_min)):
         return None
     kind = "column" if len(data.shape) == 1 else "channel"
     listed = ", ".join(str(index + 1) for index in few[:shown]) + (", ..." if len(few) > shown else "")
@@ -147,7 +152,7 @@ def caution(plan: Plan, data: Dataset, inherited: bool, shown: int = 5) -> str |
         advice = "Give --per-column to bring each column to the same scale."
     return (
         f"Of the {data.shape[0]} {kind}s, {len(few)} ({kinds} {listed}) will hardly be learned: on the one scale of all they vary by "
-        f"less than {WELL_ABOVE:g} times the lowest noise level, t_min = {plan.recipe.t_min:g}. {advice}"
+        f"less than {WELL_ABOVE:g} times the lowest noise level, t_min = {t_min:g}. {advice}"
     )
 
 
@@ -237,7 +242,9 @@ def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dic
     asked = {"width": config.width, "blocks": config.blocks, "classes": len(facts.classes)}
     known = {f.name for f in fields(network)}  # type: ignore[arg-type]
     if lacking := [name for name, value in asked.items() if value and name not in known]:
-        raise Error(f"The network {network.kind!r} has no setting {lacking[0]!r}.")
+        raise Error(
+            f"The network {network.kind!r} has no setting {lacking[0]!r}; {choice(lacking[0], settings_of(network), 'its settings are')}"
+        )
     sizes = {name: value for name, value in asked.items() if value is not None and name in known}
     return sizes | read(network, config.network_settings)
 

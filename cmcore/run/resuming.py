@@ -9,6 +9,7 @@ import numpy as np
 from cmcore._words import quoted
 from cmcore.errors import Error
 from cmcore.model import Model
+from cmcore.recipes import by_name
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config, as_typed, differing
 from cmcore.run.folder import RunFolder
@@ -72,6 +73,24 @@ def check_teacher(folder: RunFolder, own: Model, given: Model) -> None:
     )
     if not same:
         raise Error(f"The run in {folder.path} has another teacher, of which it keeps a copy; leave out --teacher.")
+
+
+def draws_otherwise(plan: Plan) -> str | None:
+    """Return a sentence where the steps to come draw other random numbers than those of an earlier version did, else None."""
+    recipe = plan.recipe
+    if plan.draws is None:
+        # Uniform numbers were made from normal ones.
+        same = recipe.name not in ("meanflow", "imf") and not (
+            recipe.name == "edm" and by_name(recipe)["label_dropout"]
+        )
+    else:
+        same = dict(plan.draws) == dict(recipe.draws)
+    if same:
+        return None
+    return (
+        f"The recipe {recipe.name!r} draws its random numbers in another way than in the version that the run was made with: it goes "
+        "on as well as ever, but not to the bits that it would have come to there."
+    )
 
 
 def changes(plan: Plan, there: Config, here: Config) -> list[str]:

@@ -27,7 +27,7 @@ from cmcore.run.lock import held
 from cmcore.run.loop import Run, resume_command
 from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
-from cmcore.run.resuming import changes, check_data, check_settings, check_teacher
+from cmcore.run.resuming import changes, check_data, check_settings, check_teacher, draws_otherwise
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -139,7 +139,9 @@ def _train_on(
     copy = load_model(folder.teacher) if plan.recipe.needs_teacher else None
     if copy and teacher:
         check_teacher(folder, copy, teacher)
-    if config != before:
+    if said := draws_otherwise(plan):
+        progress.note(said)
+    if said or config != before:
         for change in changes(plan, before, config):
             progress.note(change)
         folder.write(config, plan, versions)

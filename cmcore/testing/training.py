@@ -58,41 +58,45 @@ def check_trainer_scalars(backend: Backend, dtype: str = "float32") -> None:
 @if_trainable
 def check_trainer_random_numbers(backend: Backend, dtype: str = "float32") -> None:
     """Step i draws z, then tau, from stream(seed, i): uniform or normal as asked for, afresh at each step."""
-    for tau_law in ("uniform", "normal"):
-        _require_draws(backend, dtype, tau_law, 1, (0, 1, 2, 3, 7))
+    for law in ("uniform", "normal"):
+        _require_draws(backend, dtype, law, (0, 1, 2, 3, 7))
 
 
 @if_trainable
 def check_trainer_draws(backend: Backend, dtype: str = "float32") -> None:
-    """With several draws a sample, tau is (B, draws), drawn after z; fewer than one are refused."""
-    _require_draws(backend, dtype, "normal", 3, (0, 1, 2))
-    refuses(ValueError, lambda: TrainSpec(_error, draws=0), "TrainSpec() with draws=0")
+    """Several draws have names, those of each distribution are drawn at once, (B, number), after z; none are refused."""
+    _require_draws(backend, dtype, {"a": "normal", "b": "uniform", "c": "normal"}, (0, 1, 2))
+    _require_draws(backend, dtype, {"a": "uniform", "b": "uniform"}, (1,))
+    refuses(ValueError, lambda: TrainSpec(_error, tau={}), "TrainSpec() with tau={}")
 
 
-def _require_draws(backend: Backend, dtype: str, tau_law: str, draws: int, steps: tuple[int, ...]) -> None:
+def _require_draws(backend: Backend, dtype: str, tau: str | dict[str, str], steps: tuple[int, ...]) -> None:
     x0, _, _ = network_input(MLP)
-    shape = x0.shape[:1] if draws == 1 else (len(x0), draws)
-    count = np.arange(1.0, draws + 1)
+    laws, count = tau if isinstance(tau, dict) else {"tau": tau}, len(x0)
 
-    def loss(nets: Any, x0: Array, z: Array, tau: Array, s: Any, cond: Any) -> Array:
-        require(tuple(tau.shape) == shape, f"tau has shape {tuple(tau.shape)} with draws={draws}, expected {shape}.")
-        xp, each = namespace(z), namespace(z).reshape(tau, (-1, draws))
-        # Each column counts by its number, so that their order shows.
-        taus = sum(float(k) * each[:, i] for i, k in enumerate(count))
-        return 0.0 * _error(nets, x0, z, each[:, 0], s, cond) + xp.sum(z**2, axis=1) + 10.0 * taus
+    def loss(nets: Any, x0: Array, z: Array, drawn: Any, s: Any, cond: Any) -> Array:
+        each = drawn if isinstance(tau, dict) else {"tau": drawn}
+        shapes = {name: tuple(values.shape) for name, values in each.items()}
+        require(shapes == dict.fromkeys(laws, (count,)), f"With tau={tau!r} the loss is given {shapes}.")
+        # Each counts by its number, so that their order shows.
+        taus = sum(float(k) * each[name] for k, name in enumerate(laws, 1))
+        return 0.0 * _error(nets, x0, z, taus, s, cond) + namespace(z).sum(z**2, axis=1) + 10.0 * taus
 
     net = backend.network(MLP, dtype=dtype)
-    spec = TrainSpec(loss, tau=tau_law, seed=11, draws=draws, compiled=_compiled(dtype))
-    trainer = Trainer(backend, net, spec)
+    trainer = Trainer(backend, net, TrainSpec(loss, tau=tau, seed=11, compiled=_compiled(dtype)))
     for index in steps:
-        stream = backend.stream(11, index)
+        stream, taus = backend.stream(11, index), 0.0
         z = backend.to_numpy(stream.normal(x0.shape, dtype))
-        tau = backend.to_numpy(getattr(stream, tau_law)(shape, dtype)).reshape(-1, draws)
-        expected = float(np.mean((z**2).sum(1) + 10.0 * tau @ count))
+        for law in dict.fromkeys(laws.values()):
+            numbers = [k for k, name in enumerate(laws, 1) if laws[name] == law]
+            shape = (count,) if len(laws) == 1 else (count, len(numbers))
+            drawn = backend.to_numpy(getattr(stream, law)(shape, dtype)).reshape(-1, len(numbers))
+            taus = taus + drawn @ np.asarray(numbers, float)
+        expected = float(np.mean((z**2).sum(1) + 10.0 * taus))
         got = _step(backend, trainer, index, dtype, lr=1e-3)
         require(
             math.isclose(got, expected, rel_tol=1e-4),
-            f"Step {index} did not draw its z and {draws} {tau_law} tau from stream(11, {index}).",
+            f"Step {index} did not draw its z and its tau, {tau!r}, from stream(11, {index}).",
         )
 
 

@@ -35,15 +35,15 @@ def setting(name, recipe_name, kind, dtype):
     rng = np.random.default_rng(0)
     x0, z = 0.5 * rng.standard_normal((3, *architecture.shape)), rng.standard_normal((3, *architecture.shape))
     tau = np.array([0.15, 0.55, 0.85])
-    if recipe.draws > 1:
-        tau = np.stack([np.roll(tau, i) for i in range(recipe.draws)], axis=1)
+    rolled = [np.roll(tau, i) for i in range(len(recipe.draws))]
     net, teacher = (backend.network(a, random_weights(a, s), dtype=dtype) for a, s in ((architecture, 0), (plain, 1)))
-    place = [backend.asarray(v.astype("float32"), dtype) for v in (x0, z, tau)]
+    x0, z, *rolled = (backend.asarray(v.astype("float32"), dtype) for v in (x0, z, *rolled))
+    draws = dict(zip(recipe.draws, rolled, strict=True))
     scalars = {k: backend.asarray(v, dtype) for k, v in recipe.scalars(STEP, 1000).items()}
 
     def loss(online):
         nets = {"online": online, "target": online, "teacher": teacher}
-        return recipe.loss(nets, *place, scalars, {})
+        return recipe.loss(nets, x0, z, draws, scalars, {})
 
     return backend, recipe, net, loss
 

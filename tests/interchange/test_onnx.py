@@ -49,11 +49,11 @@ def test_files_give_numpys_numbers_for_any_batch(tmp_path, kind):
     sessions = {path.name: runtime.InferenceSession(path) for path in out.glob("*.onnx")}
     assert sessions.keys() == {"function.onnx"} | ({"generator.onnx"} if kind != "score" else set())
     about = json.loads(sessions["function.onnx"].get_modelmeta().custom_metadata_map["cmcore"])
-    assert (about["recipe"], about["t_max"]) == (model.recipe.name, model.recipe.t_max)
+    assert (about["recipe"], about["t_max"]) == (model.recipe.name, model.recipe.highest_time)
     rng = np.random.default_rng(1)
     for batch in (1, 5):
         x = rng.standard_normal((batch, *model.data.shape)).astype(np.float32)
-        times = {"t": np.linspace(0.3, 0.9, batch, dtype=np.float32) * np.float32(model.recipe.t_max)}
+        times = {"t": np.linspace(0.3, 0.9, batch, dtype=np.float32) * np.float32(model.recipe.highest_time)}
         if model.recipe.two_times:
             times["s"] = 0.5 * times["t"]
         label = {"label": np.arange(batch, dtype=np.int32) % 3} if model.architecture.classes else {}
@@ -95,7 +95,7 @@ def test_the_command_writes_the_card_and_keeps_what_is_there(tmp_path, capsys):
     command = ["export", str(tmp_path / "run"), "--to", "edm", str(tmp_path / "out"), "--license", "cc0-1.0"]
     assert main(command) == 2
     assert "eval.json cannot be read" in capsys.readouterr().err
-    from cmcore.run.evaluate import Row
+    from cmcore.run.figures import Row
 
     fields = {name: rows[0].get(name) for name in Row.__dataclass_fields__}
     (tmp_path / "run" / "eval.json").write_text(json.dumps({"rows": [fields]}))

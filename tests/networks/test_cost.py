@@ -19,7 +19,7 @@ NETWORKS = {
     "unet-residual": UNet(
         (2, 8, 4), **UNETS, residual=True, taps=(1.0, 3.0, 3.0, 1.0), skip_conv=True, label_early=True, classes=2
     ),
-    "unet-conv": UNet((2, 4, 4), **UNETS, resize="conv-end"),
+    "unet-conv": UNet((2, 8, 8), **UNETS, patch=2, resize="conv-end"),
 }
 
 

@@ -130,7 +130,7 @@ def pairs_loss(backend, gap, same):
     def target(x, c, **cond):
         return net(x, c, **cond | {"dropout": other})
 
-    batch = cm.recipes.recipe.Batch(x0, z, None, {}, {"dropout": key})
+    batch = cm.recipes.Batch(x0, z, {}, {}, {"dropout": key})
     return float(backend.to_numpy(recipe.per_sample({"online": net, "target": target}, batch, times)).mean())
 
 
@@ -166,8 +166,8 @@ def test_online_and_target_are_given_the_key_and_frozen_networks_are_not():
 def test_another_step_is_another_mask():
     backend, losses = cm.load(TRAINABLE[0]), []
 
-    def loss(nets, x0, z, tau, scalars, cond):
-        return backend.xp.mean(nets["online"](x0, 0 * tau, **cond) ** 2, axis=(1, 2, 3))
+    def loss(nets, x0, z, draws, scalars, cond):
+        return backend.xp.mean(nets["online"](x0, 0 * draws["t"], **cond) ** 2, axis=(1, 2, 3))
 
     _, step = trainer(backend, loss=loss, compiled=False)
     x = backend.asarray(np.ones((4, 1, 4, 4), np.float32))

@@ -69,14 +69,12 @@ def results(x, t, differentiable=False, mixture_flow=True):
         out |= {f"{name}.score": law.score(x, t), f"{name}.denoiser": law.denoiser(x, t)}
         if mixture_flow or not isinstance(law, oracles.Mixture):
             out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
-    xp = cm.namespace(x)
     for name in recipes.names():
         recipe = recipes.get(name)
         scalars = {key: grids.karras(2, like=x)[0] * 0.0 + value for key, value in recipe.scalars(500, 1000).items()}
         nets = {"online": net, "target": net, "teacher": net}
-        tau = t if recipe.draws == 1 else xp.stack([t] * recipe.draws, axis=1)
         if differentiable or not recipe.needs_jvp:
-            out[f"{name}.loss"] = recipe.loss(nets, x, x, tau, scalars, {})
+            out[f"{name}.loss"] = recipe.loss(nets, x, x, dict.fromkeys(recipe.draws, t), scalars, {})
         out[f"{name}.sample"] = recipe.sample(net, x, recipe.times(2), lambda i: x)
     return out
 

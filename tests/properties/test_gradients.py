@@ -28,7 +28,7 @@ def gradients(backend, recipe, architecture, nets):
     values = scalars(backend, recipe)
 
     def mean_loss(net):
-        return backend.xp.mean(recipe.loss(nets(net), x0, z, tau, values, {}))
+        return backend.xp.mean(recipe.loss(nets(net), x0, z, dict.fromkeys(recipe.draws, tau), values, {}))
 
     net = backend.network(architecture, random_weights(architecture), dtype="float64")
     value, found = backend.value_and_grad(mean_loss)(net)
@@ -110,7 +110,7 @@ def test_denoising_has_the_whole_gradient(trainable):
     def at(sign):
         moved = {name: w.astype("float64") + sign * h * along[name] for name, w in weights.items()}
         net = trainable.network(MLP, moved, dtype="float64")
-        return trainable.to_numpy(recipe.loss({"online": net}, x0, z, tau, {}, {})).mean()
+        return trainable.to_numpy(recipe.loss({"online": net}, x0, z, dict.fromkeys(recipe.draws, tau), {}, {})).mean()
 
     slope = sum((found[name] * along[name]).sum() for name in weights)
     assert slope == pytest.approx((at(1) - at(-1)) / (2 * h), rel=1e-6)

@@ -29,14 +29,13 @@ def per_sample_loss(lib, name, x0, z, tau):
     recipe = recipes.get(name) if name in recipes.names() else None
     if recipe and recipe.needs_jvp and not lib.backend.trainable:
         pytest.skip("the loss takes a derivative, which this library has none of")
-    if recipe and recipe.draws > 1:
-        tau = np.stack([tau ** (i + 1) for i in range(recipe.draws)], axis=1)
     x0, z, tau = (lib.asarray(v, "float64") for v in (x0, z, tau))
     net = Net(lib.xp)
     if recipe:
         scalars = {key: lib.asarray(value, "float64") for key, value in recipe.scalars(500, 1000).items()}
         nets = {"online": net, "target": net, "teacher": net}
-        return lib.to_numpy(recipe.loss(nets, x0, z, tau, scalars, {}))
+        draws = {draw: tau ** (i + 1) for i, draw in enumerate(recipe.draws)}
+        return lib.to_numpy(recipe.loss(nets, x0, z, draws, scalars, {}))
     t, r = 0.5 + tau, 0.4 * tau + 0.1
     if name == "denoising":
         return lib.to_numpy(losses.denoising(net, x0, z, t))

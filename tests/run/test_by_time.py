@@ -12,7 +12,7 @@ from cmcore.run.by_time import BUCKETS, LossByTime, _times, edges
 from cmcore.run.config import Config
 from cmcore.run.report import Progress
 from cmcore.run.train import train
-from cmcore.training import Trainer, TrainSpec
+from cmcore.training import Trainer, TrainSpec, drawn
 
 
 @pytest.mark.parametrize("parts", [1, 2])
@@ -77,9 +77,9 @@ def test_every_recipe_has_intervals_of_equal_share(name):
     assert limits == sorted(set(limits))
     assert len(limits) >= 4
     rng, times = np.random.default_rng(1), []
-    shape = (400,) if recipe.draws == 1 else (400, recipe.draws)
+    draw = {"uniform": rng.random, "normal": rng.standard_normal}
     for step in range(0, 1000, 50):
-        tau = (rng.random(shape) if recipe.tau == "uniform" else rng.standard_normal(shape)).astype(np.float32)
+        tau = drawn(recipe.draws, 400, lambda law, shape: draw[law](shape).astype(np.float32))
         times.append(_times(recipe, tau, recipe.scalars(step, 1000)))
     t = np.concatenate(times)
     share = np.histogram(np.clip(t, limits[0], limits[-1]), limits)[0] / len(t)

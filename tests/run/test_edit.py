@@ -196,7 +196,7 @@ def test_what_is_done_to_a_picture_is_told(place, capsys):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--task", "inpant", "--image", "a.png"], "did you mean inpaint?"),
+        (["--task", "inpant", "--image", "a.png"], "did you mean 'inpaint'?"),
         (["--task", "inpaint", "--image", "a.png"], "needs --mask"),
         (["--task", "inpaint", "--image", "a.png", "--mask", "black.png"], "paint that white"),
         (["--task", "inpaint", "--image", "a.png", "a.png", "--mask", "m.png"], "takes one picture"),

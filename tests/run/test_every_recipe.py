@@ -42,8 +42,8 @@ class FlowMatching(cm.recipes.StraightFlowMap):
     summary = "Velocities, and nothing else."
     citation = "@article{lipman2022, title={Flow matching for generative modeling}}"
 
-    def pair(self, tau, scalars):
-        return TimePair(tau, tau, 0.0 * tau)
+    def pair(self, draws, scalars):
+        return TimePair(draws["t"], draws["t"], 0.0 * draws["t"])
 
     def per_sample(self, nets, batch, times):
         x = self.path.perturb(batch.x0, batch.z, times.t)
