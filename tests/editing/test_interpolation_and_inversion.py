@@ -27,6 +27,7 @@ def test_the_great_circle_where_there_is_none():
     np.testing.assert_allclose(got[0], 0.75 * a[0] + 0.25 * b[0], rtol=1e-12)
 
 
+@pytest.mark.spares_tinygrad
 def test_encoding_finds_the_noise(lib):
     path, law = Linear(), Gaussian(0.1, covariance=[[0.3, 0.1], [0.1, 0.2]])
     flow = Along(law, path).flow
