@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--seconds", type=float, default=0.5, help="of each kind in a round (%(default)s)")
     args = parser.parse_args()
     backend = cm.use(args.backend, device=args.device)
-    print(f"{cm.describe(backend)}\n")
+    print(f"{cm.backend.describe(backend)}\n")
     print(
         "| backend | network | recipe | to compile, s | eager, ms | compiled, ms | eager / compiled | pays from step |"
     )

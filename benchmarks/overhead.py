@@ -160,7 +160,7 @@ def main():
     args = parser.parse_args()
 
     backend = cm.use(args.backend, device=args.device)
-    print(f"{cm.describe(backend)}, {args.optimizer}, {args.rounds} rounds\n")
+    print(f"{cm.backend.describe(backend)}, {args.optimizer}, {args.rounds} rounds\n")
     print("| net | recipe | ours / by hand | quartiles | ours, steps/s | by hand, steps/s |")
     print("|---|---|---|---|---|---|", flush=True)
     for net, recipe_name in itertools.product(args.net, args.recipe):

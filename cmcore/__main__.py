@@ -1,3 +1,4 @@
+# PYTHON_ARGCOMPLETE_OK
 """The command ``cmcore``, and ``python -m cmcore``: Ctrl-C ends it with a sentence, even while the program is imported."""
 
 from __future__ import annotations

@@ -80,15 +80,20 @@ def default_steps(model: Trained) -> int:
 
 
 class Sampler:
-    """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call."""
+    """A model in a backend's framework, ready to be called; it keeps its compiled network from call to call.
 
-    def __init__(self, model: Trained, backend: Backend | None = None, batch: int = 256) -> None:
+    ``compute`` is what the network's layers compute in, such as "bfloat16", by default the weights' own.
+    """
+
+    def __init__(
+        self, model: Trained, backend: Backend | None = None, batch: int = 256, compute: str | None = None
+    ) -> None:
         check_kind("The batch size", batch, int)
         if batch < 1:
             raise ValueError(f"The batch size must be at least 1, got {batch}.")
         self.model, self.batch = model, batch
         self._backend = backend or default()
-        net = self._backend.network(model.architecture, model.weights)
+        net = self._backend.network(model.architecture, model.weights, compute=compute)
 
         def network(x: Array, c_noise: Array, **cond: Array) -> Array:
             # Nothing is differentiated here; saying so keeps the frameworks from remembering activations.
@@ -139,7 +144,7 @@ class Sampler:
         if steps is not None and times is not None:
             raise ValueError("Give the number of steps or the times, not both.")
         chosen = self.times(steps, times)
-        return self._batches(n, first, chosen, seed, self._labels(n, labels))
+        return self._batches(n, first, chosen, seed, self.labels(n, labels))
 
     def times(self, steps: int | None = None, times: Sequence[float] | None = None) -> tuple[float, ...]:
         """Return the sampler's times: those given, checked, or the recipe's for so many steps."""
@@ -175,7 +180,7 @@ class Sampler:
     ) -> Iterator[tuple[int, np.ndarray]]:
         recipe, shape = self.model.recipe, self.model.data.shape
         size = min(n, self.batch)
-        net = self._network(math.ceil((n - first) / size) * len(times))
+        net = self.network(math.ceil((n - first) / size) * len(times))
         for start in range(first - first % size, n, size):
             # The last batch is filled up, so that the compiled shapes stay the same.
             images = range(start, start + size)
@@ -192,15 +197,17 @@ class Sampler:
     def warm_up(self, n: int, steps: int) -> None:
         """Compile what making n samples calls for and run it once, so that what follows can be timed."""
         size = min(n, self.batch)
-        self._network(math.ceil(n / size) * len(self.model.recipe.times(steps)))
+        self.network(math.ceil(n / size) * len(self.model.recipe.times(steps)))
         self(size, steps=steps)
 
-    def _network(self, evaluations: int) -> Callable[..., Array]:
+    def network(self, evaluations: int) -> Callable[..., Array]:
+        """Return the network, compiled if so many evaluations are worth it, or if it was before."""
         if self._compiled is None and evaluations >= self._backend.compile_from:
             self._compiled = self._backend.compile(self._eager)
         return self._compiled or self._eager
 
-    def _labels(self, n: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+    def labels(self, n: int, labels: Sequence[int] | np.ndarray | None) -> np.ndarray | None:
+        """Return n class numbers, those given, checked, or all in turn; None for a model without classes."""
         classes = self.model.architecture.classes
         if not classes:
             if labels is not None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from cmcore import grids, networks, recipes
+from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
-from cmcore._words import counted, printable
+from cmcore._words import counted, meant, printable
 from cmcore.backend import Backend, default, load
 from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
@@ -108,15 +108,23 @@ class Model:
         """
         return self.recipe.function(self.network(backend))
 
-    def save(self, path: str | PathLike[str]) -> None:
-        """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be."""
+    def save(self, path: str | PathLike[str], *, dtype: str = "float32") -> None:
+        """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be.
+
+        With ``dtype="float16"`` the weights are rounded to half the size; they are float32 again when they are read. `ValueError`
+        for another dtype, or for weights beyond its range.
+        """
+        if dtype not in ("float32", "float16"):
+            raise ValueError(f"A model's weights are kept as float32 or float16, got {dtype!r}.")
         target = Path(path)
         if (target / "state").is_dir():
             raise Error(f"{target} is the folder of a run, whose model is its own; save to another place.")
         if target.suffix != ".safetensors":
             target.mkdir(parents=True, exist_ok=True)
             target = target / MODEL
-        save_model(self, target)
+        with np.errstate(over="ignore"):  # what is beyond the range is told of as such
+            kept = self if dtype == "float32" else replace(self, weights=_cast(self.weights, np.float32, np.float16))
+        save_model(kept, target)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write the model into a folder, as a hub has it; `save` by the name that users of a hub know."""
@@ -169,7 +177,8 @@ class Model:
             known = (
                 ", ".join(map(printable, names[:20])) + (", ..." if len(names) > 20 else "") or f"0 to {classes - 1}"
             )
-            raise ValueError(f"There is no class {one!r}; the model's classes are {known}.")
+            those = meant(one, map(printable, names), f"the model's classes are {known}.")
+            raise ValueError(f"There is no class {one!r}; {those}")
 
         if len(given) != n:
             raise ValueError(f"{n} samples need one label, or {n}; got {len(given)}.")
@@ -199,6 +208,10 @@ class Model:
         with suppress(Exception):
             grid(self._on_host(16, default(), None)).save(file, "PNG")
         return file.getvalue() or None
+
+
+def _cast(weights: Mapping[str, np.ndarray], before: type, after: type) -> dict[str, np.ndarray]:
+    return {name: w.astype(after) if w.dtype == before else w for name, w in weights.items()}
 
 
 def _python(label: Any) -> Any:
@@ -234,13 +247,15 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
 
 
 def load_model(source: str | PathLike[str]) -> Model:
-    """Read a model from a run folder or a model file.
+    """Read a model from a run folder or a model file, or one that comes with the package (`cmcore.shipped`) by its name.
 
     Whatever is wrong with it - missing, truncated, foreign, from a newer version, weights that do not fit the network -
     is a `cmcore.Error` that says so.
     """
     path = Path(source)
-    if path.is_dir():
+    if not path.exists() and (own := shipped.path(source)):
+        path = own
+    elif path.is_dir():
         path = path / MODEL
         if not path.is_file():
             raise Error(
@@ -249,8 +264,12 @@ def load_model(source: str | PathLike[str]) -> Model:
             )
     elif not path.exists():
         raise Error(
-            f"There is no run folder or model file {str(source)!r}; give the folder that cmcore train wrote (its --out), "
-            f"or the {MODEL} in it."
+            f"There is no run folder or model file {str(source)!r}; "
+            + meant(
+                source,
+                shipped.names(),
+                f"give the folder that cmcore train wrote (its --out), or the {MODEL} in it{_or_shipped()}.",
+            )
         )
     weights, manifest = read_arrays(path)
     try:
@@ -260,7 +279,7 @@ def load_model(source: str | PathLike[str]) -> Model:
         model = Model(
             recipe_from_json(manifest["recipe"]),
             networks.from_config(manifest["network"]),
-            weights,
+            _cast(weights, np.float16, np.float32),
             DataFacts(**{f.name: facts[f.name] for f in fields(DataFacts)}),
             int(manifest["step"]),
             int(manifest["steps"]),
@@ -278,6 +297,10 @@ def load_model(source: str | PathLike[str]) -> Model:
     except (ValueError, TypeError, AttributeError, OverflowError, RecursionError) as mismatch:
         raise Error(f"The model {path} cannot be used: {mismatch}") from mismatch
     return model
+
+
+def _or_shipped() -> str:
+    return f", or the name of a model that comes with cmcore: {', '.join(shipped.names())}" if shipped.names() else ""
 
 
 def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:

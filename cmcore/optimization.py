@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, fields
 
 from cmcore._options import check_kind
+from cmcore._words import choice
 from cmcore.options import AT_LEAST_ZERO, POSITIVE, option, options_of
 
 ALGORITHMS = ("radam", "adam", "adamw")
@@ -32,7 +33,9 @@ class Optimizer:
         for setting in fields(self):
             check_kind(f"The optimiser's {setting.name}", getattr(self, setting.name), type(setting.default))
         if self.algorithm not in ALGORITHMS:
-            raise ValueError(f"Unknown optimiser {self.algorithm!r}; choose one of {', '.join(ALGORITHMS)}.")
+            raise ValueError(
+                f"Unknown optimiser {self.algorithm!r}; {choice(self.algorithm, ALGORITHMS, 'choose one of')}"
+            )
         for name, declared in options_of(self).items():
             if declared.limit and not declared.limit.holds(_number(self, name)):
                 what = declared.help[0].upper() + declared.help[1:]

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from cmcore._options import check_kind
+from cmcore._words import choice
 
 
 class Limit(NamedTuple):
@@ -65,7 +66,8 @@ def check_options(chosen: Any) -> None:
     for declared in options_of(chosen).values():
         value = getattr(chosen, declared.name)
         if declared.choices and value not in declared.choices:
-            raise ValueError(f"Unknown {declared.name} {value!r}; choose one of {', '.join(declared.choices)}.")
+            those = choice(value, declared.choices, "choose one of")
+            raise ValueError(f"Unknown {declared.name} {value!r}; {those}")
         check_kind(declared.name, value, type(declared.default))
         if declared.limit and not declared.limit.holds(float(value)):
             raise ValueError(f"{declared.name} must be {declared.limit.words}, got {value}.")

@@ -11,12 +11,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from cmcore._arrays import as_times, check_output, check_same, check_state, conditions, per_sample
 from cmcore._options import check_count, check_function, check_kind, numbers
-from cmcore.backend import Array
+from cmcore._times import decreasing
+from cmcore.backend import Array, namespace
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
@@ -63,7 +65,7 @@ def multistep(
     the law at t_min, not at 0). ``callback(i, x)`` is called after evaluation i.
     """
     check_state(z, "z")
-    times = _decreasing(times, t_min)
+    times = decreasing(times, t_min)
     check_function("noise", noise)
     x = onestep(f, z, times[0], path=path, cond=cond)
     if callback is not None:
@@ -187,6 +189,21 @@ def _below(path: Path, t: float, t_min: float, gamma: float) -> float:
     return below
 
 
+def clipped(f: ConsistencyFn, low: float = -1.0, high: float = 1.0) -> ConsistencyFn:
+    """Return a consistency function or denoiser whose answers are clipped to [low, high], as published samplers of images do.
+
+    Every sampler and solver takes it in place of f; the times and the conditions are handed on.
+    """
+    if not low < high:
+        raise ValueError(f"Answers are clipped to [low, high], low below high; got {low} and {high}.")
+
+    def answer(x: Array, *times: Array, **cond: Any) -> Array:
+        denoised = f(x, *times, **cond)
+        return namespace(denoised).clip(denoised, low, high)
+
+    return answer
+
+
 def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: int = 0) -> np.ndarray:
     """Return standard normal noise, (B, *shape) float32 on the host, for the images with the given numbers.
 
@@ -211,20 +228,6 @@ def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: i
     return np.stack(noise) if noise else np.zeros((0, *shape), np.float32)
 
 
-def _decreasing(times: Sequence[float], t_min: float) -> list[float]:
-    """The times as Python's numbers, which leave an array's dtype alone; `ValueError` unless they decrease to above t_min."""
-    if not 0 <= t_min < math.inf:
-        raise ValueError(f"t_min must be at least 0 and finite, got {t_min}.")
-    times = numbers("The sampling times", times)
-    if not times:
-        raise ValueError("Sampling needs at least one time, the first being t_max.")
-    if not all(math.isfinite(t) and t > t_min for t in times):
-        raise ValueError(f"The sampling times must be greater than t_min = {t_min}, got {times}.")
-    if any(a <= b for a, b in pairwise(times)):
-        raise ValueError(f"The sampling times must decrease, got {times}.")
-    return times
-
-
 def _way(times: Sequence[float]) -> list[float]:
     """The times of a way as Python's numbers; `ValueError` unless there are two at least, and they decrease to at least 0."""
     times = numbers("The sampling times", times)
@@ -233,7 +236,7 @@ def _way(times: Sequence[float]) -> list[float]:
             f"Sampling with a flow map needs at least two times, the start and the end, got {list(times)}."
         )
     # Every time but the last is one that a jump starts from.
-    starts, end = _decreasing(times[:-1], 0.0), float(times[-1])
+    starts, end = decreasing(times[:-1], 0.0), float(times[-1])
     if not 0 <= end < starts[-1]:
         raise ValueError(f"The sampling times must decrease to one of at least 0, got {[*starts, end]}.")
     return [*starts, end]

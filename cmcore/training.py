@@ -17,6 +17,7 @@ import numpy as np
 
 from cmcore._arrays import check_label, conditions
 from cmcore._options import check_count, check_kind
+from cmcore._words import choice
 from cmcore.backend import Backend, Stream, namespace
 from cmcore.optimization import Optimizer
 from cmcore.types import Array, Loss, Network
@@ -81,7 +82,7 @@ class TrainSpec:
             raise ValueError(f"A train step draws at least one tau for each sample, got tau={self.tau!r}.")
         for law in self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]:
             if law not in LAWS:
-                raise ValueError(f"Unknown distribution of tau {law!r}; choose one of {', '.join(LAWS)}.")
+                raise ValueError(f"Unknown distribution of tau {law!r}; {choice(law, LAWS, 'choose one of')}")
         if self.accumulate < 1:
             raise ValueError(f"A batch has at least one part, got accumulate={self.accumulate}.")
 
@@ -176,7 +177,7 @@ class Trainer:
                 f"A trainer is given a cmcore.TrainSpec, such as TrainSpec(loss), got {type(spec).__name__}."
             )
         if not hasattr(backend, "train_step"):
-            raise TypeError(f"A trainer is given a backend, such as cmcore.default() returns, got {backend!r}.")
+            raise TypeError(f"A trainer is given a backend, such as cmcore.use() returns, got {backend!r}.")
         if frozen is not None and not isinstance(frozen, Mapping):
             raise TypeError(f'frozen must be a mapping such as {{"teacher": net}}, got {type(frozen).__name__}.')
         if taken := sorted({"online", "target"} & (frozen or {}).keys()):
@@ -245,7 +246,7 @@ class Trainer:
     def weights(self, kind: str = "ema") -> dict[str, np.ndarray]:
         """Return the weights as host arrays in the architecture's layout; ``kind`` is "online" or "ema"."""
         if kind not in ("online", "ema"):
-            raise ValueError(f"Unknown kind of weights {kind!r}; choose online or ema.")
+            raise ValueError(f"Unknown kind of weights {kind!r}; {choice(kind, ('online', 'ema'), 'choose one of')}")
         groups = self._step.state()
         # What is not trained, such as running statistics, has no average.
         return {name: self._host(a) for name, a in {**groups["online"], **groups[kind]}.items()}

@@ -31,13 +31,13 @@ def run(code, path=()):
 
 def test_ours_are_known_in_order_of_preference():
     ours = ("torch", "jax", "tinygrad", "numpy")
-    assert cm.names()[:4] == ours
+    assert cm.backend.names()[:4] == ours
     assert [n for n in cm.available() if n in ours] == [n for n in ours if importlib.util.find_spec(n)]
 
 
 def test_use_sets_the_default_and_says_nothing(capsys):
     assert cm.use("numpy").name == "numpy"
-    assert cm.default().name == "numpy"
+    assert cm.backend.default().name == "numpy"
     assert cm.use("numpy", device="cpu").device == "cpu"
     assert capsys.readouterr() == ("", "")
 
@@ -51,19 +51,19 @@ def test_use_without_a_name_takes_the_first_and_says_so(capsys):
 
 
 def test_the_default_without_use_is_the_first_available():
-    assert cm.default().name == cm.available()[0]
+    assert cm.backend.default().name == cm.available()[0]
 
 
 def test_using_is_a_scope(backend):
     cm.use("numpy")
     with cm.using(backend.name) as chosen:
-        assert chosen is cm.default()
+        assert chosen is cm.backend.default()
         assert chosen.name == backend.name
         assert backend.owns(cm.grids.karras(3))
         with cm.using("numpy"):
-            assert cm.default().name == "numpy"
-        assert cm.default().name == backend.name
-    assert cm.default().name == "numpy"
+            assert cm.backend.default().name == "numpy"
+        assert cm.backend.default().name == backend.name
+    assert cm.backend.default().name == "numpy"
 
 
 def test_using_ends_with_an_exception():
@@ -79,9 +79,9 @@ def test_threads_do_not_see_each_others_scopes():
 
     def other():
         inside.wait(10)
-        seen["before"] = cm.default().name
+        seen["before"] = cm.backend.default().name
         with cm.using("numpy"):
-            seen["within"] = cm.default().name
+            seen["within"] = cm.backend.default().name
         done.set()
 
     thread = threading.Thread(target=other)
@@ -89,7 +89,7 @@ def test_threads_do_not_see_each_others_scopes():
     with cm.using("torch"):
         inside.set()
         done.wait(10)
-        seen["here"] = cm.default().name
+        seen["here"] = cm.backend.default().name
     thread.join()
     assert seen == {"before": "numpy", "within": "numpy", "here": "torch"}
 
@@ -128,7 +128,7 @@ def test_a_missing_framework_is_a_sentence():
         chooser.find_spec = lambda name: None if name in ("torch", "jax") else real(name)
         import cmcore as cm
         assert not {"torch", "jax"} & set(cm.available())
-        assert {"torch", "jax"} <= set(cm.names())
+        assert {"torch", "jax"} <= set(cm.backend.names())
         for name in ("torch", "jax"):
             try:
                 cm.use(name)
@@ -146,7 +146,7 @@ def test_a_missing_framework_is_a_sentence():
 
 def test_arrays_bring_their_backend(backend):
     x = backend.asarray([1.0, 2.0])
-    assert cm.of(x).name == backend.name
+    assert cm.backend.of(x).name == backend.name
     assert cm.namespace(x) is cm.namespace(x, x, 1.0, None)
     assert np.array_equal(backend.to_numpy(cm.stop_gradient(x)), [1.0, 2.0])
 
@@ -172,7 +172,7 @@ def test_no_array_or_arrays_of_two_frameworks_are_a_sentence():
     with pytest.raises(
         TypeError, match=r"No backend owns arrays of type builtins.object; expected an array of one of: torch"
     ):
-        cm.of(object())
+        cm.backend.of(object())
     if "torch" in CHOSEN:
         with pytest.raises(TypeError, match=r"one framework, got numpy.ndarray, torch.Tensor\."):
             cm.namespace(np.ones(1), cm.load("torch").asarray([1.0]))
@@ -182,9 +182,9 @@ def test_asking_whose_array_it_is_imports_nothing():
     done = run(
         """
         import numpy as np, cmcore as cm
-        cm.namespace(np.ones(1)); print(cm.of(np.ones(1)).name)
+        cm.namespace(np.ones(1)); print(cm.backend.of(np.ones(1)).name)
         try:
-            cm.of(object())
+            cm.backend.of(object())
         except TypeError:
             pass
         assert not {"torch", "jax", "tinygrad"} & set(sys.modules)
@@ -200,7 +200,7 @@ def test_a_backend_lacking_members_is_refused():
 
     with pytest.raises(TypeError, match=r"lacks these members of cmcore.Backend: asarray, compile.*xp\.$"):
         cm.register(Half())
-    assert "half" not in cm.names()
+    assert "half" not in cm.backend.names()
 
 
 def test_a_backend_of_before_is_told_what_it_lacks():
@@ -265,7 +265,7 @@ def test_a_third_partys_backend_needs_no_change_of_ours(third_party):
     done = run(
         """
         import cmcore as cm
-        assert cm.names()[-1] == cm.available()[-1] == "array_api_strict"
+        assert cm.backend.names()[-1] == cm.available()[-1] == "array_api_strict"
         assert not {"cmcore_strict", "array_api_strict"} & set(sys.modules)
         theirs = cm.use("array_api_strict")
         x = theirs.asarray([[0.5, 1.0]])
@@ -276,7 +276,7 @@ def test_a_third_partys_backend_needs_no_change_of_ours(third_party):
         for check in testing.CHECKS:
             if not {"network", "networks", "program"} & set(check.__name__.split("_")):
                 check(theirs)
-        print(cm.of(x).name, cm.default().name)
+        print(cm.backend.of(x).name, cm.backend.default().name)
         """,
         [third_party],
     )
@@ -324,7 +324,7 @@ def test_a_registered_backend_replaces_the_one_of_its_name():
     try:
         assert cm.load("numpy") is twin
         check_placement(twin)
-        assert cm.of(np.ones(1)) is twin
+        assert cm.backend.of(np.ones(1)) is twin
     finally:
         cm.register(numpy)
-    assert cm.of(np.ones(1)) is numpy
+    assert cm.backend.of(np.ones(1)) is numpy

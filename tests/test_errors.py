@@ -249,7 +249,7 @@ def test_times_of_another_framework(call):
         lambda: grids.lognormal_time(np.array([0])),
         lambda: cm.namespace(),
         lambda: cm.namespace(1.0, None),
-        lambda: cm.of("text"),
+        lambda: cm.backend.of("text"),
         lambda: cm.stop_gradient("text"),
     ],
 )

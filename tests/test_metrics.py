@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy.linalg import sqrtm
+from scipy.spatial.distance import cdist
 from scipy.stats import wasserstein_distance
+from sklearn.neighbors import NearestNeighbors
 
 from cmcore import metrics
 
@@ -123,3 +127,95 @@ def test_arrays_of_any_framework(lib):
 def test_bad_arguments_are_sentences(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_moments_of_batches_are_those_of_all_at_once():
+    """Far from zero, where sums of squares lose their digits."""
+    x = normal(1000, 5, 0) @ normal(5, 5, 1) + 1e6
+    moments = metrics.Moments()
+    for part in np.array_split(x, [1, 5, 600]):
+        moments.add(part)
+    mean, covariance = moments.statistics()
+    np.testing.assert_allclose(mean, x.mean(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(covariance, np.cov(x, rowvar=False), rtol=1e-6)
+    with pytest.raises(ValueError, match="followed by some of 4"):
+        moments.add(x[:, :4])
+    with pytest.raises(ValueError, match="at least two samples, got 0"):
+        metrics.Moments().statistics()
+
+
+@pytest.mark.parametrize("k", [1, 5])
+def test_density_and_coverage_are_the_definition(k):
+    """Against scikit-learn's neighbours (Naeem et al., equations 3 and 4)."""
+    real, generated = normal(150, 4, 0), 0.7 * normal(230, 4, 1) + 0.3
+    radii = NearestNeighbors(n_neighbors=k + 1).fit(real).kneighbors(real)[0][:, k]
+    inside = cdist(generated, real) <= radii
+    found = metrics.density_coverage(real, generated, k)
+    assert found.density == pytest.approx(inside.sum() / (k * len(generated)), rel=1e-12)
+    assert found.coverage == pytest.approx(inside.any(axis=0).mean(), rel=1e-12)
+
+
+def test_memorisation_tells_copies_from_new_samples():
+    """Copies with a little noise are memorised; samples of the same distribution as often as the data's own are."""
+    training, new = normal(600, 6, 0), normal(400, 6, 1)
+    assert metrics.memorization(training[:300] + 1e-3 * normal(300, 6, 2), training) == 1.0
+    own = NearestNeighbors(n_neighbors=2).fit(training)
+    distance, which = own.kneighbors(new, n_neighbors=1)
+    nearest_of_those = own.kneighbors(training[which[:, 0]])[0][:, 1]
+    assert metrics.memorization(new, training) == pytest.approx(np.mean(distance[:, 0] < nearest_of_those), rel=1e-12)
+    assert 0.2 < metrics.memorization(new, training) < 0.8
+
+
+def test_kid_of_subsets_is_that_of_all_where_they_are_all():
+    x, y = normal(80, 3, 0), normal(70, 3, 1) + 0.5
+    found = metrics.kid_of_subsets(x[:70], y, subsets=3, size=1000)
+    assert found.mean == pytest.approx(metrics.kid(x[:70], y), rel=1e-9)
+    assert found.deviation < 1e-12
+    spread = metrics.kid_of_subsets(x, y, subsets=200, size=20)
+    assert spread.mean == pytest.approx(metrics.kid(x, y), abs=4 * spread.deviation / 200**0.5)
+    assert metrics.kid_of_subsets(x, y, 5, 20, seed=1) != metrics.kid_of_subsets(x, y, 5, 20, seed=2)
+
+
+def test_the_largest_difference_of_classes():
+    assert metrics.class_deviation(np.array([0, 0, 1, 2]), np.array([0, 1, 2, 2]), 3) == 0.25
+    assert metrics.class_deviation(np.array([1, 1]), np.array([0, 1]), 4) == 0.5
+
+
+def test_blocks_change_no_figure(monkeypatch):
+    """The same numbers whether everything is compared at once or in blocks of a few."""
+    x, y = normal(90, 3, 0), normal(70, 3, 1)
+
+    def figures():
+        return (
+            metrics.frechet_distance(x, y),
+            metrics.kid(x, y),
+            *metrics.precision_recall(x, y),
+            *metrics.density_coverage(x, y),
+            metrics.memorization(x, y),
+            metrics.sliced_wasserstein(x, y, 8),
+        )
+
+    whole = figures()
+    for module in (metrics.rows, metrics.kernel, metrics.neighbours):
+        monkeypatch.setattr(module, "NUMBERS", 100)
+    np.testing.assert_allclose(figures(), whole, rtol=1e-10)
+
+
+def test_memory_does_not_grow_with_the_number_of_samples(tmp_path, monkeypatch):
+    for module in (metrics.rows, metrics.kernel, metrics.neighbours):
+        monkeypatch.setattr(module, "NUMBERS", 2**16)
+
+    def peak(n):
+        x = np.memmap(tmp_path / f"{n}", np.float32, "w+", shape=(n, 32))
+        x[:] = np.random.default_rng(0).standard_normal((n, 32), np.float32)
+        tracemalloc.start()
+        metrics.frechet_distance(x, x[: n // 2])
+        metrics.kid(x, x[: n // 2])
+        metrics.precision_recall(x, x)
+        metrics.memorization(x[: n // 2], x)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return peak
+
+    small, large = peak(1024), peak(4096)
+    assert large < small + 8 * 3072 * 10  # ten numbers a sample, of its 32

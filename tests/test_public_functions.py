@@ -459,6 +459,9 @@ SPOILT = {
             cm.metrics.kid,
             cm.metrics.sliced_wasserstein,
             cm.metrics.precision_recall,
+            cm.metrics.density_coverage,
+            cm.metrics.memorization,
+            cm.metrics.kid_of_subsets,
         )
         for name, x in {
             "complex": ROWS * 1j,
@@ -472,6 +475,10 @@ SPOILT = {
     },
     "kid, degree 0": lambda: cm.metrics.kid(ROWS, ROWS, 0),
     "kid, degree NaN": lambda: cm.metrics.kid(ROWS, ROWS, math.nan),
+    "kid_of_subsets, subsets": lambda: cm.metrics.kid_of_subsets(ROWS, ROWS, subsets=0),
+    "class_deviation, a class too many": lambda: cm.metrics.class_deviation(np.array([3]), np.array([0]), 3),
+    "class_deviation, floats": lambda: cm.metrics.class_deviation(np.array([0.5]), np.array([0]), 3),
+    "class_deviation, words": lambda: cm.metrics.class_deviation(["a"], [0], 3),
     "precision_recall, k": lambda: cm.metrics.precision_recall(ROWS, ROWS, 1.5),
     **{
         f"{type(s).__name__}.decay({step})": lambda s=s, step=step: s.decay(step)

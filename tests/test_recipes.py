@@ -104,7 +104,7 @@ def test_options_change_fields_and_the_optimisers():
 
 @pytest.mark.parametrize("name", ["cdd", ["cd"], None])
 def test_an_unknown_name_is_a_sentence(name):
-    with pytest.raises(ValueError, match=r"no recipe named .*; the known ones are edm, cd, ct, ict, ect.*\.$"):
+    with pytest.raises(ValueError, match=r"no recipe named .*he known ones are edm, cd, ct, ict, ect.*\.$"):
         recipes.get(name)
 
 
@@ -121,7 +121,9 @@ def test_an_optimizer_is_one(optimizer):
 
 
 def test_an_unknown_option_is_a_sentence():
-    with pytest.raises(ValueError, match=r"'cd' has no option 'sigma'; its options are .*\.$") as caught:
+    with pytest.raises(
+        ValueError, match=r"'cd' has no option 'sigma'; did you mean 'sigma_data'\? Its options are .*\.$"
+    ) as caught:
         recipes.get("cd", sigma=0.5)
     listed = str(caught.value).removesuffix(".").partition("options are ")[2].split(", ")
     assert listed == sorted(listed)
@@ -210,7 +212,7 @@ def test_what_is_no_choice_by_name_or_no_truth_value_is_not_taken(name):
 def test_weightings_are_for_noise_levels(name):
     """They are functions of the standard deviation of noise, which times of other paths are not."""
     if not isinstance(recipes.get(name).path, cm.paths.VE):
-        with pytest.raises(ValueError, match="has no option 'weighting'; its options are"):
+        with pytest.raises(ValueError, match=r"has no option 'weighting'; .*options are"):
             recipes.get(name, weighting="inverse_gap")
 
 
@@ -222,7 +224,7 @@ CHANGED = {"distance": "l1", "weighting": "snr", "t_min": 0.01, "t_max": 40.0, "
 def test_an_option_that_many_have_acts_or_is_not_there(name, option):
     plain = recipes.get(name)
     if option not in recipes.by_name(plain):
-        with pytest.raises(ValueError, match=f"has no option '{option}'; its options are"):
+        with pytest.raises(ValueError, match=f"has no option '{option}'; .*options are"):
             recipes.get(name, **{option: CHANGED[option]})
         return
     if plain.needs_jvp and option not in ("t_min", "t_max"):

@@ -6,6 +6,8 @@ import contextlib
 
 import jax
 
+from cmcore._words import choice
+
 
 def table() -> dict[str, jax.Device]:
     """Return this process's devices by name, those of the default platform first, the CPU last."""
@@ -30,7 +32,7 @@ def canonical(name: str) -> str:
     full = f"{kind}:{number or 0}"
     found = "cpu" if full == "cpu:0" else full
     if found not in known:
-        raise ValueError(f"JAX has no device named {name!r} here; the devices are: {', '.join(known)}.")
+        raise ValueError(f"JAX has no device named {name!r} here; {choice(name, known, 'the devices are:')}")
     return found
 
 

@@ -9,6 +9,7 @@ from functools import cache
 from tinygrad import Device
 from tinygrad.renderer.cstyle import ClangRenderer
 
+from cmcore._words import choice
 from cmcore.errors import Error
 
 
@@ -31,7 +32,7 @@ def canonical(device: str) -> str:
     # The CPU is always there; what it may lack is a compiler, and `require` says so.
     if name == "CPU" or name in usable() or (name.partition(":")[0] in usable() and _opens(name)):
         return name
-    raise ValueError(f"There is no device {device!r} for tinygrad here; choose one of {', '.join(usable())}.")
+    raise ValueError(f"There is no device {device!r} for tinygrad here; {choice(device, usable(), 'choose one of')}")
 
 
 @cache

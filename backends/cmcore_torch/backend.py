@@ -11,6 +11,7 @@ import array_api_compat.torch
 import numpy as np
 import torch
 
+from cmcore._words import choice
 from cmcore.backend import check_computes, of
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
@@ -77,7 +78,9 @@ class TorchBackend:
         for known in self.devices():
             if device in (known, known.removesuffix(":0")):
                 return replace(self, device=known)
-        raise ValueError(f"There is no device {device!r} for torch here; choose one of {', '.join(self.devices())}.")
+        raise ValueError(
+            f"There is no device {device!r} for torch here; {choice(device, self.devices(), 'choose one of')}"
+        )
 
     def memory(self) -> int | None:
         """Return the most bytes that tensors have taken at once on the device; None on the CPU, and where torch cannot tell."""

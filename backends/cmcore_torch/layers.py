@@ -138,9 +138,10 @@ class LogWeight(nn.Linear):
 
 
 class Attention(nn.Module):
-    """`cmcore.networks.Attention` by torch's fused kernels, by plain arithmetic where `torch.func.jvp` is at work.
+    """`cmcore.networks.Attention` by torch's fused kernels, or by plain arithmetic.
 
-    Not all of the kernels have a forward-mode derivative.
+    Plain where `torch.func.jvp` is at work, as not all of the kernels have a forward-mode derivative, and in narrow numbers on
+    a CPU, whose kernel has a gradient that takes longer than a convolution's.
     """
 
     def __init__(self, layer: networks.Attention) -> None:
@@ -148,7 +149,8 @@ class Attention(nn.Module):
         self.heads = layer.heads
 
     def forward(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-        plain = any(forward_ad.unpack_dual(t).tangent is not None for t in (q, k, v))
+        narrow = q.device.type == "cpu" and q.dtype in (torch.bfloat16, torch.float16)
+        plain = narrow or any(forward_ad.unpack_dual(t).tangent is not None for t in (q, k, v))
         q, k, v = (t.unflatten(2, (self.heads, -1)).transpose(1, 2) for t in (q, k, v))
         if plain:
             attended = torch.softmax(q @ k.transpose(2, 3) / q.shape[3] ** 0.5, dim=-1) @ v

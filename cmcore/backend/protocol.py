@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from cmcore._words import choice
 from cmcore.errors import Error
 from cmcore.types import Array, Network
 
@@ -77,8 +78,8 @@ class TrainStep(Protocol):
 def check_computes(backend: Backend, dtype: str | None) -> None:
     """Raise `cmcore.Error` unless a backend has a type to compute in, a `Backend.network`'s ``compute``; None is none."""
     if dtype is not None and dtype not in backend.float_types():
-        known = ", ".join(backend.float_types())
-        raise Error(f"{backend.name} on {backend.device} cannot compute in {dtype!r}; it has {known}.")
+        known = choice(dtype, backend.float_types(), "it has")
+        raise Error(f"{backend.name} on {backend.device} cannot compute in {dtype!r}; {known}")
 
 
 @runtime_checkable

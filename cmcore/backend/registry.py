@@ -16,6 +16,7 @@ from functools import cache
 from importlib.metadata import EntryPoint, PackageNotFoundError, entry_points, metadata
 from importlib.util import find_spec
 
+from cmcore._words import choice
 from cmcore.backend.protocol import Backend
 from cmcore.errors import Error
 
@@ -100,7 +101,7 @@ def load(name: str) -> Backend:
         return _registered[name]
     points = _entry_points()
     if name not in points:
-        raise ValueError(f"There is no backend named {name!r}; the known ones are {', '.join(names())}.")
+        raise ValueError(f"There is no backend named {name!r}; {choice(name, names())}")
     try:
         backend = points[name].load()
     except ModuleNotFoundError as missing:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cmcore import grids, recipes
+from cmcore._words import choice
 from cmcore.errors import Error
 from cmcore.networks import Adapted, Architecture
 from cmcore.networks.clocks import SCHEDULES, betas_of, ratios
@@ -120,13 +121,13 @@ def of_preconditioning(name: str, init: Mapping[str, Any]) -> Convention:
             "t_max": float(init.get("sigma_max", 100.0)),
         }
         return Convention("score", "minus_noise", "log", (1.0, -math.log(2.0)), **times)
-    raise Error(f"The preconditioning {name} is not known here; known are {', '.join(PRECONDITIONINGS)}.")
+    raise Error(f"The preconditioning {name} is not known here; {choice(name, PRECONDITIONINGS)}")
 
 
 def of_kind(kind: str, numbers: tuple[float, float] = (0.25, 0.0)) -> Convention:
     """Return the convention of a file under EDM's scalings, of a model of that kind."""
     if kind not in KINDS:
-        raise Error(f"The kind of a model is {' or '.join(KINDS)}, not {kind!r}.")
+        raise Error(f"There is no model of the kind {kind!r}; {choice(kind, KINDS)}")
     return Convention(kind, numbers=numbers)
 
 

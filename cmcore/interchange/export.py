@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from cmcore._files import atomic_write, check_finite
+from cmcore._words import choice
 from cmcore.errors import Error
 from cmcore.interchange.card import card
 from cmcore.interchange.conventions import Convention, is_average_velocity, of_model, to_preconditioning, to_scheduler
@@ -39,7 +40,7 @@ def export_model(
     ``license`` and the ``figures`` that are given.
     """
     if to not in FORMATS:
-        raise ValueError(f"There is no format {to!r} to export to; the known ones are {', '.join(FORMATS)}.")
+        raise ValueError(f"There is no format {to!r} to export to; {choice(to, FORMATS)}")
     place = Path(out)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise Error(f"{place} exists already and is not overwritten; choose another place.")

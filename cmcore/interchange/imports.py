@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cmcore._files import check_finite
+from cmcore._words import choice
 from cmcore.errors import Error, sentence
 from cmcore.interchange.layouts import LAYOUTS, Layout
 from cmcore.interchange.opening import Opened, opened
@@ -84,7 +85,7 @@ def parsed(pairs: Sequence[str]) -> dict[str, Any]:
     for pair in pairs:
         name, equals, text = pair.partition("=")
         if not equals or name not in OPTIONS:
-            raise ValueError(f"--set takes KEY=VALUE with one of the keys {', '.join(OPTIONS)}, got {pair!r}.")
+            raise ValueError(f"--set takes KEY=VALUE, got {pair!r}; {choice(name, OPTIONS, 'its keys are')}")
         try:
             options[name] = OPTIONS[name](text)
         except ValueError:
@@ -99,7 +100,7 @@ def _said(problem: Exception) -> str:
 
 def _layout(found: Opened, name: str | None) -> Layout:
     if name is not None and name not in LAYOUTS:
-        raise ValueError(f"There is no layout {name!r}; the known ones are {', '.join(LAYOUTS)}.")
+        raise ValueError(f"There is no layout {name!r}; {choice(name, LAYOUTS)}")
     fitting = [layout for layout in LAYOUTS.values() if layout.recognises(found)]
     if name is not None:
         return LAYOUTS[name]
@@ -125,9 +126,8 @@ def _check_size(network: UNet, found: Opened) -> None:
 
 def _check_options(layout: Layout, found: Opened, options: Mapping[str, Any]) -> None:
     if unknown := sorted(options.keys() - set(layout.options)):
-        raise ValueError(
-            f"A file of the layout {layout.name!r} leaves no choice of {unknown[0]!r}; it takes {', '.join(layout.options)}."
-        )
+        takes = choice(unknown[0], layout.options, "it takes")
+        raise ValueError(f"A file of the layout {layout.name!r} leaves no choice of {unknown[0]!r}; {takes}")
     if lacking := {name: what for name, what in layout.needs(found).items() if name not in options}:
         said = "; ".join(f"--set {name}=... ({what})" for name, what in lacking.items())
         raise Error(f"{found.path} does not say all that is needed, so give {said}.")

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+from cmcore._words import choice
 from cmcore.backend import namespace
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.clocks import clock_of
@@ -52,7 +53,7 @@ class Adapted(Architecture):
         if not isinstance(self.network, Architecture) or isinstance(self.network, Adapted):
             raise ValueError(f"An adapted network is made of another kind of network, got {self.network!r}.")
         if self.predicts not in PREDICTS:
-            raise ValueError(f"A network predicts one of {', '.join(PREDICTS)}, got {self.predicts!r}.")
+            raise ValueError(f"No network predicts {self.predicts!r}; {choice(self.predicts, PREDICTS)}")
         if not 0 < self.sigma_data < math.inf:
             raise ValueError(f"sigma_data must be positive and finite, got {self.sigma_data}.")
         clock_of(self.clock, self.numbers)

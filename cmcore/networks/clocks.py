@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cmcore._arrays import device_of
+from cmcore._words import choice
 from cmcore.backend import namespace
 from cmcore.networks.part import Part
 from cmcore.types import Array
@@ -101,7 +102,7 @@ CLOCKS: dict[str, Callable[..., Part]] = {"log": LogClock, "vp": VPClock}
 def clock_of(name: str, numbers: tuple[float, ...]) -> Part:
     """Return the clock of a name with its numbers; `ValueError` for what makes none."""
     if name not in CLOCKS and name not in SCHEDULES:
-        raise ValueError(f"A network's clock is one of {', '.join((*CLOCKS, *SCHEDULES))}, got {name!r}.")
+        raise ValueError(f"No network has the clock {name!r}; {choice(name, (*CLOCKS, *SCHEDULES))}")
     if not all(isinstance(v, (int, float)) and math.isfinite(v) for v in numbers):
         raise ValueError(f"The numbers of a clock must be finite, got {numbers}.")
     if name in CLOCKS:
@@ -113,7 +114,7 @@ def clock_of(name: str, numbers: tuple[float, ...]) -> Part:
 def betas_of(name: str, numbers: tuple[float, ...]) -> np.ndarray:
     """Return the betas of a schedule in `SCHEDULES`, float64; `ValueError` for what makes none."""
     if name not in SCHEDULES:
-        raise ValueError(f"A schedule of betas is one of {', '.join(SCHEDULES)}, got {name!r}.")
+        raise ValueError(f"There is no schedule of betas {name!r}; {choice(name, SCHEDULES)}")
     if not 2 <= (len(numbers) if name == "betas" else sum(numbers[:1])) <= _MOST_STEPS:
         raise ValueError(f"A schedule has 2 to {_MOST_STEPS} steps; that of {name!r} has other numbers, {numbers[:3]}.")
     betas: np.ndarray = _with(SCHEDULES[name], name, numbers)

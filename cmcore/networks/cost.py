@@ -1,4 +1,4 @@
-"""What a network costs: its weights, and the products of an evaluation."""
+"""What a network costs: its weights, the products of an evaluation, and the numbers that its gradient needs."""
 
 from __future__ import annotations
 
@@ -21,9 +21,25 @@ def parameters(architecture: Architecture) -> int:
 def multiply_adds(architecture: Architecture) -> int:
     """Return the multiplications, each with an addition, of one evaluation of one sample: those of matrices and convolutions.
 
-    What is done to each number by itself, normalisations and filters are not counted. No weight is made.
+    What is done to each number by itself, normalisations and filters are not counted.
     """
+    return _traced(architecture)[0]
+
+
+def activations(architecture: Architecture) -> int:
+    """Return how many numbers of a sample's evaluation are kept for its gradient, about: what goes into layers, and what
+    comes out of normalisations, which is multiplied. Filters need nothing of it.
+
+    Attention is taken to keep no matrix of all pairs, as the fused kernels do not.
+    """
+    return _traced(architecture)[1]
+
+
+def _traced(architecture: Architecture) -> tuple[int, int]:
+    """The products of an evaluation of one sample, and the numbers that its gradient needs. No weight is made."""
     total = 0
+    # By identity, for what comes out of one layer goes into others; kept, so that no identity is used twice.
+    arrays: dict[int, Any] = {}
 
     def leaf(layer: layers.Layer, path: str) -> Any:
         def count(*inputs: Any) -> Any:
@@ -31,7 +47,16 @@ def multiply_adds(architecture: Architecture) -> int:
             rule: Rule = _RULES.get(type(layer), _unchanged)
             shape, products = rule(layer, *inputs)
             total += products
-            return np.zeros(shape, np.float32)
+            out = np.zeros(shape, np.float32)
+            kept = (
+                ()
+                if isinstance(layer, layers.Resample)
+                else (*inputs, out)
+                if isinstance(layer, layers.Norm)
+                else inputs
+            )
+            arrays.update((id(a), a) for a in kept if isinstance(a, np.ndarray))
+            return out
 
         return count
 
@@ -47,7 +72,8 @@ def multiply_adds(architecture: Architecture) -> int:
     if architecture.two_times:
         cond["c_end"] = times
     net(np.zeros((0, *architecture.shape), np.float32), times, **cond)
-    return total
+    # What has no axis of samples, such as a table of positions, is made once.
+    return total, sum(math.prod(a.shape[1:]) for a in arrays.values() if a.shape[:1] == (0,))
 
 
 Rule = Callable[..., tuple[tuple[int, ...], int]]

@@ -41,6 +41,7 @@ _SONG = {
 }  # fmt: skip
 _LSUN = {"width": 256, "multipliers": (1, 1, 2, 2, 4, 4), "attention": (8, 16, 32), "scale_shift": False}
 _TINY = {"width": 32, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
+_PATCHES = {"patch": 2, "width": 64, "multipliers": (1, 2), "blocks": 1, "attention": (2,)}
 _NCSN = {"times": "fourier", "features": 2, "taps": (1.0, 3.0, 3.0, 1.0), "residual": True}
 """ADM: Dhariwal & Nichol (2021, arXiv:2105.05233), Song et al. (2023, arXiv:2303.01469); DDPM++ and NCSN++: Song et al. (2021,
 arXiv:2011.13456), Karras et al. (2022, arXiv:2206.00364)."""
@@ -53,6 +54,7 @@ PRESETS: Mapping[str, Preset] = {
     "unet-small": Preset(UNet, (3, 32, 32)),
     "adm-tiny": Preset(UNet, (3, 32, 32), 0, _ADM | _TINY | {"head_channels": 32}, clock=250.0),
     "unet-tiny": Preset(UNet, (3, 32, 32), 0, _TINY),
+    "unet-patches": Preset(UNet, (3, 32, 32), 0, _PATCHES),
     **{
         f"dit-{size}/{patch}": Preset(
             DiT, (4, 32, 32), 1000, {"patch": patch, "width": width, "blocks": blocks, "heads": heads}

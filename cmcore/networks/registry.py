@@ -9,6 +9,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cmcore._entry_points import loaded
+from cmcore._words import choice
 from cmcore.networks.adapted import Adapted
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.dit import DiT
@@ -31,7 +32,7 @@ def get(kind: str) -> type[Architecture]:
     if kind == Adapted.kind:  # made by importing alone, so no name to choose
         return Adapted
     if kind not in _others():
-        raise ValueError(f"Unknown network {kind!r}; the known ones are {', '.join(names())}.")
+        raise ValueError(f"Unknown network {kind!r}; {choice(kind, names())}")
     cls = loaded(_others()[kind])
     if not (isinstance(cls, type) and issubclass(cls, Architecture) and getattr(cls, "kind", None) == kind):
         raise TypeError(

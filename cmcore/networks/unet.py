@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from cmcore._words import choice
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.embedding import ADDED, Conditioned, frequencies
 from cmcore.networks.layers import (
@@ -27,6 +28,7 @@ from cmcore.networks.layers import (
     check_end,
 )
 from cmcore.networks.part import Part
+from cmcore.networks.patches import from_patches, to_patches
 from cmcore.types import Array
 
 
@@ -49,6 +51,8 @@ class UNet(Architecture):
                       h = (skip(resize(h)) + conv1(dropout(r))) * skip_scale
                       h = (h + proj(attention(qkv(norm2(h))))) * skip_scale,  where there is attention
 
+    - With ``patch`` p the network takes and gives images of H / p x W / p whose C p^2 channels are the pixels of patches, so that
+      its levels are p times smaller (Hoogeboom et al., 2023, arXiv:2301.11093, section 3.3).
     - ``attention`` are the factors H / 2^l is smaller by, such as (2, 4), at which blocks attend: on the way up each, or, with
       ``attend_last``, the last of a level alone; in the middle the first block does where ``attend_middle`` is set.
       Heads have ``head_channels`` channels; 0 is one head of all. ``qkv`` are the queries, the keys and the values, each with
@@ -101,6 +105,7 @@ class UNet(Architecture):
     fourier: Annotated[tuple[float, ...], "the frequencies where times is fourier; drawn where there are none"] = ()
     fourier_std: Annotated[float, "the standard deviation of those that are drawn"] = 16.0
     dropout: Annotated[float, "rate of dropout in each block"] = 0.0
+    patch: Annotated[int, "side of the patches whose pixels become channels before the first level"] = 1
     two_times: bool = False
     log_weight: bool = False
 
@@ -109,7 +114,7 @@ class UNet(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("width", "blocks", "groups", "group_channels", "features"):
+        for name in ("patch", "width", "blocks", "groups", "group_channels", "features"):
             if getattr(self, name) < 1:
                 raise ValueError(f"The network's {name} must be at least 1, got {getattr(self, name)}.")
         for name in ("classes", "augment", "head_channels"):
@@ -123,17 +128,23 @@ class UNet(Architecture):
             known = _CHOICES[name]
             if getattr(self, name) not in known:
                 raise ValueError(
-                    f"The network's {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}."
+                    f"The network's {name} cannot be {getattr(self, name)!r}; {choice(getattr(self, name), known, 'choose one of')}"
                 )
         self._check_sides()
         self._check_channels()
 
     def _check_sides(self) -> None:
-        factor = 2 ** (len(self.multipliers) - 1)
-        if self.shape[1] % factor or self.shape[2] % factor:
+        (rows, columns), p = self.shape[1:], self.patch
+        if rows % p or columns % p:
             raise ValueError(
-                f"Images of {self.shape[1]} x {self.shape[2]} cannot be halved {len(self.multipliers) - 1} times; "
-                f"use sides divisible by {factor}, or shorter multipliers, such as {self.multipliers[:-1]}."
+                f"Images of {rows} x {columns} cannot be cut into patches of {p} x {p}; use sides divisible by {p}, or patch=1."
+            )
+        factor = 2 ** (len(self.multipliers) - 1)
+        if rows % (p * factor) or columns % (p * factor):
+            cut = f" in patches of {p} x {p}" if p > 1 else ""
+            raise ValueError(
+                f"Images of {rows} x {columns}{cut} cannot be halved {len(self.multipliers) - 1} times; "
+                f"use sides divisible by {p * factor}, or shorter multipliers, such as {self.multipliers[:-1]}."
             )
         if odd := [a for a in self.attention if a not in self.factors]:
             raise ValueError(
@@ -144,7 +155,10 @@ class UNet(Architecture):
     def _check_channels(self) -> None:
         for channels in self.channels:
             if self.head_channels and channels % min(self.head_channels, channels):
-                raise ValueError(f"{channels} channels cannot be divided into heads of {self.head_channels}.")
+                raise ValueError(
+                    f"{channels} channels cannot be divided into heads of {self.head_channels}; "
+                    f"use head_channels={math.gcd(*self.channels)}, or 0 for one head of all."
+                )
         if self.width * self.features % 2:
             raise ValueError(f"The number of time features must be even, got {self.width * self.features}.")
         if self.fourier and 2 * len(self.fourier) != self.width * self.features:
@@ -209,9 +223,10 @@ class Levelled(Conditioned):
             self.end_in, self.end_out = Linear(features, width), Linear(width, width, gain=0.0)
         self.log_weight = LogWeight(w, times=2 if s.two_times else 1, enabled=s.log_weight)
 
-        self.stem = Conv(s.shape[0], s.width)
+        self.patch = s.patch
+        self.stem = Conv(s.shape[0] * s.patch**2, s.width)
         attends = [factor in s.attention for factor in s.factors]
-        skips, self.enc, aside = [s.width], [], s.shape[0]
+        skips, self.enc, aside = [s.width], [], s.shape[0] * s.patch**2
         for level, (above, c) in enumerate(pairwise([s.width, *s.channels])):
             # What leads into a level keeps the channels of the level above.
             lead = _smaller(s, above) if level else None
@@ -232,7 +247,7 @@ class Levelled(Conditioned):
             below = c
         self.dec = dec[::-1]
         self.norm = GroupNorm(below, norm_groups(s, below), s.eps)
-        self.head = Conv(below, s.shape[0], gain=0.0)
+        self.head = Conv(below, s.shape[0] * s.patch**2, gain=0.0)
 
     def __call__(
         self,
@@ -245,7 +260,7 @@ class Levelled(Conditioned):
     ) -> Array:
         """Return F(x, c_noise, label, c_end), shaped like x; ``augment``, (B, n), tells how x was augmented, None: not at all."""
         e = self.conditions(x, c_noise, label, c_end, augment)
-        aux = self.enter(x)
+        aux = self.enter(to_patches(x, self.patch))
         h = self.stem(aux)
         skips = [h]
         for level in self.enc:
@@ -264,7 +279,7 @@ class Levelled(Conditioned):
                 h = level.lead(h, e, dropout)
             for block in level.blocks:
                 h = block(self.concat(h, skips.pop()), e, dropout)
-        return self.leave(self.head(self.silu(self.norm(h))))
+        return from_patches(self.leave(self.head(self.silu(self.norm(h)))), self.patch)
 
     def conditions(
         self, x: Array, c_noise: Array, label: Array | None, c_end: Array | None, augment: Array | None

@@ -20,6 +20,7 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from cmcore._entry_points import loaded
+from cmcore._words import choice
 from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.options import Limit, option, options_of
@@ -96,12 +97,12 @@ def get(name: str, **options: Any) -> Recipe:
     known ones.
     """
     if not isinstance(name, str) or name not in names():
-        raise ValueError(f"There is no recipe named {name!r}; the known ones are {', '.join(names())}.")
+        raise ValueError(f"There is no recipe named {name!r}; {choice(name, names())}")
     recipe = _class_of(name)()
     known = by_name(recipe)
     if unknown := sorted(options.keys() - known.keys() - {"optimizer", "average"}):
-        listed = ", ".join(sorted(known))
-        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; its options are {listed}.")
+        those = choice(unknown[0], sorted(known), "its options are")
+        raise ValueError(f"The recipe {name!r} has no option {unknown[0]!r}; {those}")
     optimizer, average = options.pop("optimizer", recipe.optimizer), options.pop("average", recipe.average)
     if not isinstance(optimizer, Optimizer):
         raise TypeError(f'The optimizer must be an Optimizer, such as Optimizer("adam", lr=1e-3), got {optimizer!r}.')

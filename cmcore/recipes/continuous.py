@@ -12,6 +12,7 @@ from cmcore._arrays import mean_samples, per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, option
 from cmcore.parametrization import ConsistencyFunction, TrigFlow
@@ -190,8 +191,16 @@ class Stabilized(GreatestTime, Recipe):
         self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
         """Multistep sampling, with times given as standard deviations of noise like those of all recipes."""
-        f = rebased(self.function(net), self.path, VE())
-        return sampling.multistep(f, z, times, noise, 0.0, cond=cond)
+        return sampling.multistep(self.consistency(net), z, times, noise, self.arrival, cond=cond)
+
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the network as a consistency function on `cmcore.paths.VE`."""
+        return rebased(self.function(net), self.path, VE())
+
+    @property
+    def arrival(self) -> float:
+        """Return 0."""
+        return 0.0
 
 
 @final

@@ -10,6 +10,7 @@ from typing import Any
 from cmcore import grids, sampling
 from cmcore.backend import Array, Network
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.options import option
 from cmcore.parametrization import EDM, Boundary, ConsistencyFunction
 from cmcore.paths import VE, Path
@@ -99,6 +100,16 @@ class NoiseLevel(GreatestTime, Recipe):
     ) -> Array:
         """Turn standard normal z into samples by multistep consistency sampling."""
         return sampling.multistep(self.function(net), z, times, noise, self.identity_at, cond=cond)
+
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the consistency function itself, or a flow map's jumps to `arrival`."""
+        f = self.function(net)
+        return (lambda x, t, **cond: f(x, t, self.arrival, **cond)) if self.two_times else f
+
+    @property
+    def arrival(self) -> float:
+        """Return the time at which it is the identity; a flow map's lowest."""
+        return self.lowest_time if self.two_times else self.identity_at
 
 
 def down_to(steps: int, last: float, t_max: float) -> tuple[float, ...]:

@@ -14,6 +14,7 @@ from cmcore._options import check_kind
 from cmcore.backend import Array, Network, namespace
 from cmcore.ema import Average
 from cmcore.grids import TimePair
+from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import Limit, check_options, option
 from cmcore.paths import VE, VP, Cosine, Linear, Path
@@ -215,6 +216,18 @@ class Recipe(Part, ABC):
         self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
         """Turn standard normal z into samples by way of the given decreasing times."""
+
+    @abstractmethod
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the network as a consistency function f(x, t) on `cmcore.paths.VE`, whichever path and form it was trained in.
+
+        It leads from points ``x_0 + t z`` to data at the time `arrival`.
+        """
+
+    @property
+    @abstractmethod
+    def arrival(self) -> float:
+        """Return the time to which `consistency` leads, on `cmcore.paths.VE`."""
 
     def evaluations(self, steps: int) -> int:
         """Return the number of network evaluations (NFE) that a sampler with that many steps makes."""

@@ -10,7 +10,8 @@ from cmcore import sampling
 from cmcore.backend import Array, Network
 from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
-from cmcore.paths import Linear
+from cmcore.losses import ConsistencyFn
+from cmcore.paths import VE, Linear, rebased
 from cmcore.recipes.part import learned_weight
 from cmcore.recipes.recipe import Recipe
 from cmcore.sampling import Noise
@@ -75,3 +76,13 @@ class StraightFlowMap(Recipe):
         if (times[0], times[-1]) != (1.0, 0.0):
             raise ValueError(f"On the straight path times go from 1, noise, to 0, data; got {list(times)}.")
         return sampling.flow_map(self.function(net), z, times, cond=cond)
+
+    def consistency(self, net: Network) -> ConsistencyFn:
+        """Return the flow map's jumps to 0 as a consistency function on `cmcore.paths.VE`."""
+        jump = self.function(net)
+        return rebased(lambda x, t, **cond: jump(x, t, 0.0, **cond), PATH, VE())
+
+    @property
+    def arrival(self) -> float:
+        """Return 0."""
+        return 0.0

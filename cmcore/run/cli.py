@@ -1,27 +1,30 @@
 """The command ``cmcore``: what can be typed, and how it ends.
 
-Exit status 0, 2 after a sentence on stderr for what the user can mend, or 1 after one for what nobody foresaw. Ctrl-C is left to
-`cmcore.__main__`.
+Exit status 0, 2 after a sentence on stderr for what the user can mend, or 1 after one for what nobody foresaw. Ctrl-C, status 130,
+is left to `cmcore.__main__`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
 import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NoReturn
 
 from cmcore import backend, networks, recipes
-from cmcore._words import printable
+from cmcore._words import choice, nearest, printable
 from cmcore.errors import Error, sentence
 from cmcore.interchange import FORMATS, LAYOUTS, OPTIONS
-from cmcore.run import commands
+from cmcore.run import commands, completion, overview
 from cmcore.run.config import LOGS, PRECISIONS
 from cmcore.run.data.load import FITS
+from cmcore.run.edit import TASKS, task
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.report import either, say
 
@@ -30,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command with these arguments (by default the process's) and return its exit status."""
     _mend_streams()
     parser = _parser()
+    completion.offer(parser)
     args = parser.parse_args(argv)
     warnings.showwarning = _say_warning
     if args.command is None:
@@ -79,29 +83,64 @@ _THRIFT = "--batch, --width, --blocks or --size, or take the batch in parts with
 
 
 class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one sentence, without the usage before it."""
+    """Says what is wrong in one sentence, without the usage before it, and the nearest name to one that is unknown."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"cmcore: {printable(message[:1].upper() + message[1:])}; see {self.prog} --help.\n")
+        said = printable(message[:1].upper() + message[1:]).removesuffix(".")
+        self.exit(2, f"cmcore: {said}; see {self.prog} --help.\n")
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        # Before anything else is missed: an option that is mistyped may be the one that is required.
+        given = list(sys.argv[1:] if args is None else args)
+        for flag in self._flags(given):
+            if not any(known.startswith(flag) for known in self._option_string_actions):
+                near = nearest(flag, self._option_string_actions)
+                self.error(f"there is no option {flag}" + (f" (did you mean {near}?)" if near else ""))
+        return super().parse_known_args(args, namespace)
+
+    def _flags(self, given: Sequence[str]) -> list[str]:
+        """What looks like an option among the arguments: all that may not be a number or a text."""
+        return [flag for text in given if _FLAG.match(flag := text.partition("=")[0])]
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        if action.choices is not None and value not in action.choices:
+            raise argparse.ArgumentError(
+                action, f"invalid choice: {value!r}; {choice(value, map(str, action.choices))}"
+            )
+
+
+class _Program(_Parser):
+    """The whole program, whose help is a page of its own."""
+
+    def format_help(self) -> str:
+        (sub,) = (action for action in self._actions if isinstance(action, argparse._SubParsersAction))
+        return overview.page({a.dest: str(a.help) for a in sub._choices_actions})
+
+    def _flags(self, given: Sequence[str]) -> list[str]:
+        # What comes after a command is the command's.
+        return super()._flags(list(takewhile(lambda text: text.startswith("-"), given)))
+
+
+_FLAG = re.compile(r"--?[A-Za-z][\w-]*$")
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="cmcore",
-        description="Consistency models: from images to a generator of one or two network evaluations.",
-    )
+    parser = _Program(prog="cmcore")
     parser.add_argument("--version", action="version", version=f"cmcore {version('cmcore')}")
     parser.set_defaults(command=None, debug=False)
     sub = parser.add_subparsers(metavar="COMMAND", parser_class=_Parser)
     _add_demo(sub)
     _add_train(sub)
     _add_sample(sub)
+    _add_edit(sub)
     _add_eval(sub)
+    _add_classifier(sub)
     _add_report(sub)
+    _add_info(sub)
     _add_average(sub)
     _add_import(sub)
     _add_export(sub)
-    _add(sub, "backends", commands.backends, "show what is installed, with versions and devices, and what is missing")
+    _add(sub, "backends", commands.backends, "show what is installed, and what is missing")
     methods = _add(sub, "recipes", commands.list_recipes, "list the methods, or the needs and options of one")
     methods.add_argument("name", metavar="NAME", nargs="?", help="a recipe, whose options are shown")
     methods.add_argument("--markdown", action="store_true", help="all of them with their options, as a page")
@@ -131,7 +170,7 @@ def _add_demo(sub: Any) -> None:
         sub,
         "demo",
         commands.demo,
-        "train a teacher and a consistency model on digits and compare them",
+        "train a teacher and a student on digits, and compare them",
         "network (--small)",
     )
     _add_backend(parser)
@@ -155,6 +194,9 @@ def _add_train(sub: Any) -> None:
     parser.add_argument("--steps", type=int, help="number of training steps (10000)")
     parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be trained, its memory and time, and write nothing"
+    )
     parser.add_argument(
         "--teacher", type=_place, help="a run of the recipe edm (for tcm: ect), for recipes that distil"
     )
@@ -253,6 +295,61 @@ def _add_sample(sub: Any) -> None:
         default="float32",
         help="of an .npz: float32 (N, C, H, W) as x, or uint8 (N, H, W, C) as arr_0, for evaluators (%(default)s)",
     )
+    _add_decoder(parser)
+    parser.add_argument(
+        "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
+    )
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="what the network's layers compute in; samples are float32 (%(default)s)",
+    )
+    _add_backend(parser)
+
+
+def _add_edit(sub: Any) -> None:
+    parser = _add(sub, "edit", commands.edit, "edit a picture with a model that nobody trained for it")
+    parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
+    parser.add_argument("--task", type=task, required=True, metavar="TASK", help=either(list(TASKS)))
+    parser.add_argument(
+        "--image",
+        type=_place,
+        nargs="+",
+        metavar="PICTURE",
+        help="the picture, which is cut and resized to the model's size; two to interpolate; an .npy or .npz of latents",
+    )
+    parser.add_argument("--mask", type=_place, help="a picture that is white where the image is to be drawn anew")
+    parser.add_argument("--factor", type=int, help="how many times an upscaled picture is larger, such as 4")
+    parser.add_argument(
+        "--noise", type=float, metavar="STD", help="the noise's standard deviation, of pixels in [-1, 1] (estimated)"
+    )
+    parser.add_argument("--n", type=int, help="how many pictures (9; 1 to denoise)")
+    parser.add_argument(
+        "--steps", type=int, help="evaluations of inpaint, colourise and upscale (39, the paper's grid)"
+    )
+    parser.add_argument(
+        "--times",
+        type=float,
+        nargs="+",
+        metavar="T",
+        help="decreasing noise levels instead (stroke 5.38 2.24; variations 2.24; interpolate 0.5): more changes more",
+    )
+    parser.add_argument("--rounds", type=int, help="how often each time of inpaint, colourise and upscale is taken (1)")
+    parser.add_argument("--label", help="the class, by name or number; by default all in turn")
+    parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
+    _add_decoder(parser)
+    parser.add_argument(
+        "--out",
+        type=_place,
+        required=True,
+        help="a .png, a grid if there are several, an .npz, or a folder; must be new",
+    )
+    _add_backend(parser)
+
+
+def _add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
         type=_place,
@@ -264,10 +361,6 @@ def _add_sample(sub: Any) -> None:
         action="store_true",
         help="the data were the autoencoder's own latents, without its scaling_factor and shift_factor",
     )
-    parser.add_argument(
-        "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
-    )
-    _add_backend(parser)
 
 
 def _add_eval(sub: Any) -> None:
@@ -279,9 +372,53 @@ def _add_eval(sub: Any) -> None:
     parser.add_argument("--data", type=_place, help="the data to compare with; by default the run's own")
     _add_range(parser)
     _add_cache(parser)
+    parser.add_argument(
+        "--features",
+        type=_place,
+        metavar="NAME",
+        help="what is compared: pixels, classifier (what comes with cmcore for the data), inception, dinov2, or the "
+        ".safetensors of a classifier or an .onnx file; by default classifier where there is one, else pixels",
+    )
+    parser.add_argument("--weights", type=_place, help="the file of inception's weights, or the folder of dinov2's")
     parser.add_argument("--seed", type=int, default=0, help="of the noise (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=1, metavar="K", help="take means over K seeds (%(default)s)")
     parser.add_argument("--batch", type=int, help="how many at once (256, fewer of large ones)")
-    parser.add_argument("--out", type=_place, help="the .json to keep the results in (eval.json in the run's folder)")
+    parser.add_argument(
+        "--out", "--json", type=_place, help="the .json to keep the results in (eval.json in the run's folder)"
+    )
+    parser.add_argument("--plot", type=_place, help="an .svg to draw quality against network evaluations in")
+    parser.add_argument(
+        "--precision",
+        choices=tuple(PRECISIONS),
+        default="float32",
+        help="what the network's layers compute in; samples are float32 (%(default)s)",
+    )
+    _add_backend(parser)
+
+
+def _add_classifier(sub: Any) -> None:
+    parser = _add(
+        sub, "classifier", commands.train_a_classifier, "train a small classifier, whose features judge samples"
+    )
+    parser.add_argument(
+        "--data", type=_place, required=True, help="pictures with labels, as for cmcore train --classes"
+    )
+    parser.add_argument("--out", type=_place, required=True, help="the .safetensors to write, which must be new")
+    parser.add_argument(
+        "--test", type=_place, default="0.1", metavar="SHARE", help="a share kept for testing, or other pictures (0.1)"
+    )
+    parser.add_argument("--epochs", type=int, default=12, help="how often each picture is seen (%(default)s)")
+    parser.add_argument("--batch", type=int, default=128, help="pictures in a step (%(default)s)")
+    parser.add_argument(
+        "--size", type=_size, metavar="N", help="resize pictures to this many pixels a side, divisible by 4"
+    )
+    parser.add_argument("--channels", type=int, help="1 for grey, 3 for RGB")
+    parser.add_argument("--flip", action="store_true", help="turn half of the pictures left to right, at random")
+    parser.add_argument(
+        "--precision", choices=tuple(PRECISIONS), default="float32", help="as for cmcore train (float32)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="of everything that is random (%(default)s)")
+    _add_cache(parser)
     _add_backend(parser)
 
 
@@ -294,12 +431,19 @@ def _add_report(sub: Any) -> None:
     parser.add_argument("--out", type=_place, help="the .html to write (report.html in the run's folder)")
 
 
+def _add_info(sub: Any) -> None:
+    parser = _add(sub, "info", commands.info, "say what a run or model is, how far, and what to type next")
+    parser.add_argument(
+        "run", metavar="RUN", type=_place, help="a run folder, a model.safetensors, or the name of a model of cmcore's"
+    )
+
+
 def _add_average(sub: Any) -> None:
     parser = _add(
         sub,
         "average",
         commands.average,
-        "make a model from a longer or shorter average of a run's weights (needs a run with --set ema_std=0.1)",
+        "make a longer or shorter average of a run's weights",
     )
     parser.add_argument("run", metavar="RUN", type=_place, help="a run folder, trained with --set ema_std=...")
     parser.add_argument(
@@ -310,9 +454,7 @@ def _add_average(sub: Any) -> None:
 
 
 def _add_import(sub: Any) -> None:
-    parser = _add(
-        sub, "import", commands.bring, "make a run folder of another program's checkpoint, which executes nothing"
-    )
+    parser = _add(sub, "import", commands.bring, "make a run folder of another program's checkpoint")
     parser.add_argument("path", metavar="CHECKPOINT", type=_place, help="a file or folder of one of the layouts below")
     parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--layout", choices=LAYOUTS, help="whose names the weights have; by default found out")
@@ -364,7 +506,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 def _is_latents(text: str) -> bool:
     if text not in ("images", "latents"):
-        raise argparse.ArgumentTypeError(f"{text!r} is neither images nor latents")
+        raise argparse.ArgumentTypeError(f"there is no kind {text!r}; {choice(text, ('images', 'latents'))}")
     return text == "latents"
 
 

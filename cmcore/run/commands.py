@@ -19,17 +19,22 @@ from cmcore._words import counted, printable, quoted
 from cmcore.backend import Backend
 from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
+from cmcore.features import train_classifier
 from cmcore.interchange.decoder import Decoder
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, catalogue, methods, network_settings
+from cmcore.run import averaging, catalogue, dry_run, figures, methods, network_settings
 from cmcore.run import data as datasets
+from cmcore.run import edit as editing
 from cmcore.run import evaluate as evaluation
+from cmcore.run import info as about
 from cmcore.run import train as training
-from cmcore.run.config import Config, check_options_act, parse_options
+from cmcore.run.chosen_features import chosen
+from cmcore.run.config import PRECISIONS, Config, check_options_act, parse_options
 from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
+from cmcore.run.data.testing import kept_for_testing
 from cmcore.run.folder import RunFolder
 from cmcore.run.output import Output
 from cmcore.run.plan import check_given, same_data
@@ -61,6 +66,12 @@ def train(args: Namespace) -> None:
             given["network_settings"] = network_settings.read(
                 network_settings.of_name(named), given["network_settings"]
             )
+    dry = getattr(args, "dry_run", False)
+    if dry:
+        if resume:
+            raise Error("--dry-run tells of a new run, and --resume goes on with one; cmcore info RUN tells of that.")
+        # Nothing is written, decoded pictures included.
+        given["cache"] = "none"
     if given.get("cache", "none") != "none":
         given["cache"] = str(Path(given["cache"]).resolve())
     config = replace(base, **given)
@@ -82,6 +93,9 @@ def train(args: Namespace) -> None:
         data = _load_data(config, note=progress.note, progress=count)
     if _inside(folder.path, config.data):
         progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
+    if dry:
+        dry_run.tell(config, data, progress, **origins)
+        return
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
     kind = "png" if model.data.images else "npz"
     say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
@@ -109,9 +123,11 @@ def sample(args: Namespace) -> None:
     backend = _backend(args)
     decoder = _decoder(args, backend)
     out = Output(args.out, args.n, decoder.facts(model.data) if decoder else model.data, args.dtype, labels)
-    sampler = generate.Sampler(model, backend, _batch(args, model.data.shape))
+    sampler = generate.Sampler(model, backend, _batch(args, model.data.shape), PRECISIONS[args.precision])
     times = sampler.times(args.steps, args.times)
     about = {"model": fingerprint(model), "times": times, "seed": args.seed, "label": args.label, "dtype": args.dtype}
+    if args.precision != "float32":
+        about["precision"] = args.precision
     if decoder:
         about["decoder"] = decoder.fingerprint()
     progress = terminal_progress()
@@ -133,10 +149,15 @@ def sample(args: Namespace) -> None:
     progress.note(f"Wrote {counted(args.n, 'sample')} to {out.path}.")
 
 
+def edit(args: Namespace) -> None:
+    """Edit a picture and write what comes of it."""
+    model = load_model(args.run)
+    backend = _backend(args)
+    editing.run(args, model, backend, _decoder(args, backend), terminal_progress())
+
+
 def evaluate(args: Namespace) -> None:
     """Print the table of distances and times."""
-    if args.out and (Path(args.out).suffix != ".json" or Path(args.out).exists()):
-        raise Error(f"Results are kept in a new .json file, not in {args.out}; choose another --out.")
     model = load_model(args.run)
     folder = RunFolder(Path(args.run))
     trained = folder.read()[0] if folder.config.is_file() else Config()
@@ -150,10 +171,14 @@ def evaluate(args: Namespace) -> None:
     backend = _backend(args)
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
     settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "batch": _batch(args, shape)}
-    evaluation.check(model, steps, **settings)
+    evaluation.check(model, steps, seeds=args.seeds, **settings)
+    _check_places(args)
     if args.search is not None:
         evaluation.check_search(model, args.search)
     settings["backend"] = backend
+    features = chosen(
+        args.features, args.weights, model.data.name if args.data is None else Path(source).name, shape, backend
+    )
     progress = terminal_progress()
     with progress.phase(f"Reading {source}") as count:
         data = datasets.load(
@@ -175,10 +200,22 @@ def evaluate(args: Namespace) -> None:
         with progress.phase(f"Searching for the times of {counted(args.search, 'step')}", quiet=True):
             found = evaluation.search_times(model, data, args.search, **settings)
     with progress.phase(f"Making {args.n:,} samples for each row", quiet=True):
-        rows = evaluation.evaluate(model, data, steps=steps, times=found and found.times, **settings)
+        rows = evaluation.evaluate(
+            model,
+            data,
+            steps=steps,
+            times=found and found.times,
+            seeds=args.seeds,
+            features=features,
+            compute=PRECISIONS[args.precision],
+            **settings,
+        )
     real = "all of the data" if data.held_out is None else f"{len(data.held_out):,} held-out samples"
     what = f"{args.n:,} samples of {args.run} against {real} of {data.name}, {backends_of.describe(backend)}"
-    lines = [printable(what)]
+    how = f"Compared: {features.name}." + (
+        f" Means over {args.seeds} seeds, with the least and the largest." if args.seeds > 1 else ""
+    )
+    lines = [printable(what), how]
     if latents:
         lines.append(
             "The distances are between latents, in their own units; they say little of images decoded from them."
@@ -187,13 +224,34 @@ def evaluate(args: Namespace) -> None:
         times = " ".join(f"{t:g}" for t in found.times)
         best = f"Best times for {counted(args.search, 'step')}: {times} (Frechet distance to the training data {found.value:.4g})"
         lines.insert(0, best)
-    lines.append(evaluation.to_table(rows))
+    lines.append(figures.to_table(rows))
     # On disk before it is on the screen, which may be gone.
     place = Path(args.out) if args.out else folder.path / "eval.json" if folder.path.is_dir() else None
-    about = {"run": args.run, "data": data.name, "seed": args.seed, "n": args.n, "backend": backend.name}
+    about = {
+        "run": args.run,
+        "data": data.name,
+        "seed": args.seed,
+        "seeds": args.seeds,
+        "n": args.n,
+        "precision": args.precision,
+    }
+    about |= {"features": features.name, "backend": backend.name}
     if place is not None:
-        place = _kept(evaluation.to_json(rows, found, about), place, bool(args.out))
+        place = _kept(figures.to_json(rows, found, about), place, bool(args.out))
+    if args.plot:
+        from cmcore.run.html.quality import figure
+
+        atomic_write(args.plot, figure(rows).encode())
     _print(lines, place)
+
+
+def _check_places(args: Namespace) -> None:
+    for option, ending, what in (("out", ".json", "Results are kept"), ("plot", ".svg", "A plot is drawn")):
+        place = getattr(args, option)
+        if place and (Path(place).suffix != ending or Path(place).exists()):
+            raise Error(f"{what} in a new {ending} file, not in {place}; choose another --{option}.")
+    if args.plot and len(set(args.steps or [1, 2])) < 2:
+        raise Error("A plot of quality needs at least two numbers of steps, such as --steps 1 2 4.")
 
 
 def _kept(text: str, place: Path, asked_for: bool) -> Path | None:
@@ -220,6 +278,35 @@ def _print(lines: Sequence[str], place: Path | None = None) -> None:
         raise Error(f"The results cannot be printed ({refused.strerror}).{kept}") from refused
 
 
+def train_a_classifier(args: Namespace) -> None:
+    """Train a classifier and write it."""
+    place = Path(args.out)
+    if place.suffix != ".safetensors" or place.exists():
+        raise Error(f"A classifier is written to a new .safetensors file, not to {place}; choose another --out.")
+    backend, progress = _backend(args), terminal_progress()
+    settings: dict[str, Any] = {"size": args.size, "channels": args.channels, "cache": args.cache, "classes": True}
+    with progress.phase(f"Reading {args.data}") as count:
+        data = datasets.load(args.data, note=progress.note, progress=count, **settings)
+    data, tested = kept_for_testing(data, args.test, settings)
+    with progress.phase(f"Training a classifier of {counted(len(data.classes), 'class', 'classes')}") as count:
+        found = train_classifier(
+            data,
+            backend,
+            tested=tested,
+            epochs=args.epochs,
+            batch=args.batch,
+            seed=args.seed,
+            flip=args.flip,
+            compute=PRECISIONS[args.precision],
+            progress=count,
+        )
+    found.save(place)
+    say(
+        f"{found.accuracy:.2%} of {counted(found.tested, 'picture')} that it was not trained on get their class. It is in {place}."
+    )
+    say(f"To judge a run by its features: cmcore eval RUN --features {quoted(place)}")
+
+
 def report(args: Namespace) -> None:
     """Write the page of a run."""
     from cmcore.run import html
@@ -242,6 +329,11 @@ def report(args: Namespace) -> None:
         progress.note(f"{sentence(missing)} The report is made without neighbours; name the data with --data.")
     atomic_write(place, html.page(folder, data).encode())
     say(f"The report is in {place}.")
+
+
+def info(args: Namespace) -> None:
+    """Print what a run or a model is."""
+    _print(about.lines(args.run))
 
 
 def average(args: Namespace) -> None:
@@ -268,10 +360,10 @@ def bring(args: Namespace) -> None:
 
 def export(args: Namespace) -> None:
     """Write a model as another program's."""
-    model, figures = load_model(args.run), ""
+    model, found = load_model(args.run), ""
     if (kept := Path(args.run) / "eval.json").is_file():
-        figures = evaluation.rows_of_json(kept.read_text())
-    export_model(model, args.to, args.out, license=args.license, figures=figures)
+        found = figures.rows_of_json(kept.read_text())
+    export_model(model, args.to, args.out, license=args.license, figures=found)
     say(f"Wrote {args.run} for {args.to} to {args.out}.")
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from cmcore import recipes
+from cmcore._words import choice
 from cmcore.run.network_settings import choices, written
 
 LOGS = ("tensorboard",)
@@ -85,9 +86,9 @@ class Config:
             if value is not None and (min(value) if isinstance(value, tuple) else value) < 1:
                 raise ValueError(f"{option(name)} must be at least 1, got {value}.")
         if self.log not in (None, *LOGS):
-            raise ValueError(f"--log must be {' or '.join(LOGS)}, got {self.log!r}.")
+            raise ValueError(f"--log cannot be {self.log!r}; {choice(self.log, LOGS)}")
         if self.precision not in PRECISIONS:
-            raise ValueError(f"--precision must be {' or '.join(PRECISIONS)}, got {self.precision!r}.")
+            raise ValueError(f"--precision cannot be {self.precision!r}; {choice(self.precision, PRECISIONS)}")
         if self.batch % self.accumulate:
             raise ValueError(f"--accumulate {self.accumulate} must divide --batch {self.batch} into equal parts.")
         if self.range is not None:
@@ -99,7 +100,7 @@ class Config:
         if self.seed < 0:
             raise ValueError(f"{option('seed')} must be at least 0, got {self.seed}.")
         if self.network not in (None, *choices()):
-            raise ValueError(f"Unknown network {self.network!r}; choose one of {', '.join(choices())}.")
+            raise ValueError(f"Unknown network {self.network!r}; {choice(self.network, choices(), 'choose one of')}")
         for name in ("width", "blocks"):
             if getattr(self, name) is not None and name in self.network_settings:
                 raise ValueError(f"{option(name)} and --set-network {name}= are the same setting; give one of them.")
@@ -128,8 +129,8 @@ def parse_options(recipe: str, pairs: Sequence[str]) -> dict[str, Any]:
         if not equals:
             raise ValueError(f"An option must be written KEY=VALUE, got {pair!r}.")
         if name not in known:
-            options = ", ".join(sorted(known))
-            raise ValueError(f"The recipe {recipe!r} has no option {name!r}; its options are {options}.")
+            options = choice(name, sorted(known), "its options are")
+            raise ValueError(f"The recipe {recipe!r} has no option {name!r}; {options}")
         parsed[name] = _parse(name, text, known[name])
     return parsed
 

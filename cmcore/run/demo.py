@@ -20,7 +20,8 @@ from cmcore.model import Model
 from cmcore.run import pictures
 from cmcore.run.config import Config
 from cmcore.run.data import Dataset, load
-from cmcore.run.evaluate import Row, compare, evaluate, to_table
+from cmcore.run.evaluate import evaluate
+from cmcore.run.figures import Row, to_table
 from cmcore.run.report import Progress, say, terminal_progress
 from cmcore.run.train import train
 
@@ -69,11 +70,9 @@ def demonstrate(out: Path, backend: Backend, scale: Scale, seed: int = 0) -> Non
     progress.note("2 of 3: the consistency model, distilled from it (cd).")
     student = _train(out / "student", "cd", data, backend, scale, seed, progress, teacher)
     progress.note("3 of 3: sampling and measuring.")
-    rows = [
-        *_measure("teacher", teacher, data, (TEACHER_STEPS,), backend, scale, seed),
-        *_measure("consistency model", student, data, (1, 2), backend, scale, seed),
-        compare("real images (the floor)", data.x, held_out),
-    ]
+    teachers, floor = _measure("teacher", teacher, data, (TEACHER_STEPS,), backend, scale, seed)
+    students, _ = _measure("consistency model", student, data, (1, 2), backend, scale, seed)
+    rows = [*teachers, *students, replace(floor, name="real images (the floor)")]
     pictures.save_png(_picture(held_out, teacher, student, backend, seed), out / "demo.png")
 
     text = f"{scale.samples:,} samples against the held-out digits, pixels in [-1, 1]:\n\n{to_table(rows)}\n"
@@ -122,9 +121,10 @@ def _train(
 
 def _measure(
     name: str, model: Model, data: Dataset, steps: tuple[int, ...], backend: Backend, scale: Scale, seed: int
-) -> list[Row]:
-    rows = evaluate(model, data, steps=steps, n=scale.samples, seed=seed, backend=backend)
-    return [Row(f"{name}, {row.name}", row.nfe, row.frechet, row.sliced, row.ms) for row in rows if row.nfe]
+) -> tuple[list[Row], Row]:
+    """Rows of the model's samples, and of real images."""
+    *made, floor = evaluate(model, data, steps=steps, n=scale.samples, seed=seed, backend=backend)
+    return [replace(row, name=f"{name}, {row.name}") for row in made], floor
 
 
 def _picture(real: np.ndarray, teacher: Model, student: Model, backend: Backend, seed: int) -> Image:

@@ -42,6 +42,10 @@ SAMPLES = 64
 """How many samples a picture made during training shows."""
 
 
+_REHEARSED = 20
+"""How many steps are timed at most."""
+
+
 def resume_command(folder: Path) -> str:
     """Return the command that goes on with a run."""
     return f"cmcore train --out {quoted(folder)} --resume"
@@ -105,6 +109,27 @@ class Run:
         if self._draws and (step == self._config.steps or (step and step % self._config.sample_interval() == 0)):
             self._picture(step)
         return self._loop(step)
+
+    def rehearse(self, weights: Mapping[str, np.ndarray] | None, seconds: float) -> tuple[float, list[float]]:
+        """Take the first step and then some for about so many seconds; return how long the first took, compiling included, and each.
+
+        The run is not to be started afterwards.
+        """
+        start = time.monotonic()
+        self._make_trainer(weights)
+        self._watched_step(0, "Taking the first step", quiet=True)
+        done = 1
+        if self._config.compiled:
+            self._watched_step(1, "Compiling the train step, which can take a minute or two", quiet=True)
+            done = 2
+        first, each = time.monotonic() - start, list[float]()
+        while not each or (sum(each) < seconds and len(each) < _REHEARSED):
+            start = time.monotonic()
+            self._step(done)
+            self._collect(done + 1)
+            each.append(time.monotonic() - start)
+            done += 1
+        return first, each
 
     def _make_trainer(self, weights: Mapping[str, np.ndarray] | None) -> None:
         recipe, teacher = self._plan.recipe, self._teacher

@@ -15,6 +15,14 @@ def used(backend: Backend) -> int | None:
     return of_process() if of_device is None else int(of_device)
 
 
+def of_machine() -> int | None:
+    """Return the bytes of memory that the machine has; None where it does not tell."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, OSError, ValueError):
+        return None
+
+
 def of_process() -> int | None:
     """Return the bytes of memory that the process takes: now on Linux, elsewhere at most so far; None on Windows."""
     try:

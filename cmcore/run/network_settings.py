@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from cmcore import networks
 from cmcore._options import check_kind
+from cmcore._words import choice, nearest
 from cmcore.networks import Architecture
 
 DECIDED = {
@@ -45,7 +46,7 @@ def of_name(name: str) -> type[Architecture]:
         return networks.get(name)
     if name in networks.PRESETS:
         return networks.PRESETS[name].network
-    raise ValueError(f"Unknown network {name!r}; choose one of {', '.join(choices())}.")
+    raise ValueError(f"Unknown network {name!r}; {choice(name, choices(), 'choose one of')}")
 
 
 def settings_of(network: type[Architecture]) -> dict[str, Setting]:
@@ -73,8 +74,9 @@ def read(network: type[Architecture], values: Mapping[str, Any]) -> dict[str, An
         if name in DECIDED:
             raise ValueError(f"The network's {name} is decided by {DECIDED[name]}; leave it out of --set-network.")
         if name not in known:
-            those = f"its settings are {', '.join(known)}" if known else "it has none"
-            raise ValueError(f"The network {network.kind!r} has no setting {name!r}; {those}.")
+            raise ValueError(
+                f"The network {network.kind!r} has no setting {name!r}; {choice(name, known, 'its settings are')}"
+            )
     return {name: _value(known[name], value) for name, value in values.items()}
 
 
@@ -121,9 +123,12 @@ def _value(setting: Setting, value: Any) -> Any:
     try:
         return _read(value, setting.takes)
     except (ValueError, KeyError):
+        names = map(str, get_args(setting.takes)) if get_origin(setting.takes) is Literal else ()
         example = "" if setting.default is MISSING else f", such as {written(setting.default) or 'an empty text'}"
+        near = nearest(value, names)
         raise ValueError(
             f"The network's {setting.name} must be {expected(setting.takes)}{example}; got {value!r}."
+            + (f" Did you mean {near!r}?" if near else "")
         ) from None
 
 

@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from cmcore import grids, networks, recipes
-from cmcore._words import counted
+from cmcore._words import choice, counted
 from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
 from cmcore.run.augment import TOLD
 from cmcore.run.config import Config, differing
-from cmcore.run.network_settings import of_name, read
+from cmcore.run.network_settings import of_name, read, settings_of
 from cmcore.run.standardize import deviation, faint, measured
 
 if TYPE_CHECKING:
@@ -242,7 +242,9 @@ def _sizes(network: type[Architecture], config: Config, facts: DataFacts) -> dic
     asked = {"width": config.width, "blocks": config.blocks, "classes": len(facts.classes)}
     known = {f.name for f in fields(network)}  # type: ignore[arg-type]
     if lacking := [name for name, value in asked.items() if value and name not in known]:
-        raise Error(f"The network {network.kind!r} has no setting {lacking[0]!r}.")
+        raise Error(
+            f"The network {network.kind!r} has no setting {lacking[0]!r}; {choice(lacking[0], settings_of(network), 'its settings are')}"
+        )
     sizes = {name: value for name, value in asked.items() if value is not None and name in known}
     return sizes | read(network, config.network_settings)
 

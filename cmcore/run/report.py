@@ -214,6 +214,18 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
+def size(count: float) -> str:
+    """Return a number of bytes in words: "3.1 MiB", "12 GiB"."""
+    unit, by = ("GiB", 2**30) if count >= 2**30 else ("MiB", 2**20) if count >= 2**20 else ("KiB", 2**10)
+    return f"{count / by:,.0f} {unit}" if count >= 10 * by else f"{count / by:.2g} {unit}"
+
+
+def facts(pairs: Mapping[str, str]) -> str:
+    """Return what is said of several things, each after its name, aligned."""
+    width = max(map(len, pairs)) + 2
+    return "\n".join(f"{name:{width}}{printable(said)}" for name, said in pairs.items() if said)
+
+
 def _measured(row: Mapping[str, Any]) -> str:
     memory = f", {row['memory'] / 2**30:.2g} GiB" if row.get("memory") else ""
     return f"loss {row['loss']:.4g}, {row['images_per_second']:,.0f} images/s{memory}"

@@ -113,12 +113,26 @@ def _train_anew(
     init: Source | None,
     progress: Progress,
 ) -> Model:
+    _, run, weights = prepared(config, data, backend, folder, teacher, init, progress)
+    return run.start(weights)
+
+
+def prepared(
+    config: Config,
+    data: Dataset,
+    backend: Backend,
+    folder: RunFolder | None,
+    teacher: Source | None,
+    init: Source | None,
+    progress: Progress,
+) -> tuple[Plan, Run, Mapping[str, np.ndarray] | None]:
+    """Return the plan of a new run, the run itself, not begun, and the weights to start it from."""
     origin, guide = _load(init), _load(teacher)
     plan = make_plan(config, data, guide, origin)
     if said := caution(plan, data, bool(origin or guide)):
         progress.note(said)
     run = Run(config, plan, data, backend, folder, guide, progress)
-    return run.start(_first_weights(plan, origin, guide, config.seed, progress))
+    return plan, run, _first_weights(plan, origin, guide, config.seed, progress)
 
 
 def _train_on(

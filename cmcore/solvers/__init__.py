@@ -4,7 +4,7 @@
   sample from its own time t to its own time r (usually r < t; r > t runs the ODE backwards, towards noise). Times are
   numbers, arrays () or arrays (B,).
 - Methods that remember earlier steps: `dpmpp_2m`, `lms`; and stochastic ones, which are given their noise: `Ancestral`,
-  `Churn`. They are `Solver` objects, whose times are numbers.
+  `Churn` of any method, `DPMppSDE`, `DPMppMSDE`. They are `Solver` objects, whose times are numbers.
 
 `solve` follows the ODE from time to time by any of them, on other paths too; a step by itself is
 ``solve(step, denoiser, x, (t, r), path=path)``. The state is (B, ...); results have its shape, dtype and device.
@@ -13,6 +13,7 @@
 from cmcore.solvers.loop import Memory, Solver, solve, trajectory
 from cmcore.solvers.onestep import Step, dpm2, dpmpp_2s, euler, heun
 from cmcore.solvers.remembering import LMS, DPMpp2M, dpmpp_2m, lms
+from cmcore.solvers.reverse_sde import DPMppMSDE, DPMppSDE
 from cmcore.solvers.stochastic import Ancestral, Churn, Noise
 
 __all__ = [
@@ -20,6 +21,8 @@ __all__ = [
     "Ancestral",
     "Churn",
     "DPMpp2M",
+    "DPMppMSDE",
+    "DPMppSDE",
     "Memory",
     "Noise",
     "Solver",

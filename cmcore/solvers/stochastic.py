@@ -10,7 +10,7 @@ from cmcore._arrays import check_same, check_state
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
 from cmcore.solvers.loop import Memory, Solver, interval
-from cmcore.solvers.onestep import euler, heun
+from cmcore.solvers.onestep import Step, euler, heun
 
 Noise = Callable[[int], Array]
 """``noise(i)``: fresh standard normal numbers, shaped like x; each i is asked for at most once."""
@@ -21,15 +21,19 @@ class Ancestral(Solver):
     """Euler's method with ancestral sampling: a step leads below r, and noise takes the samples back up to r.
 
     The variance of the noise is ``r^2 (t^2 - r^2) / t^2``, DDPM's posterior (Song et al. 2021, section 4); ``eta`` scales its
-    standard deviation, and 0 is `euler`. Times must decrease. ``noise(i)`` is asked for at step i, never for one to time 0.
+    standard deviation, and 0 is `euler`. What is added has s_noise times the standard deviation that the step makes room for. Times
+    must decrease. ``noise(i)`` is asked for at step i, never for one to time 0.
     """
 
     noise: Noise
     eta: float = 1.0
+    s_noise: float = 1.0
 
     def __post_init__(self) -> None:
         if not (self.eta >= 0 and math.isfinite(self.eta)):
             raise ValueError(f"eta must be a finite number of at least 0, got {self.eta}.")
+        if not 0 <= self.s_noise < math.inf:
+            raise ValueError(f"s_noise must be a finite number of at least 0, got {self.s_noise}.")
 
     def step(
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
@@ -38,16 +42,16 @@ class Ancestral(Solver):
         t, r = interval(times, i)
         fresh = min(1.0, self.eta * math.sqrt(1 - (r / t) ** 2))
         x = euler(denoiser, x, t, r * math.sqrt(1 - fresh**2))
-        return _add(x, r * fresh, self.noise, i), memory
+        return add_noise(x, self.s_noise * r * fresh, self.noise, i), memory
 
 
 @dataclass(frozen=True)
 class Churn(Solver):
-    """EDM's stochastic sampler: before each step of `heun` noise is added (Karras et al. 2022, algorithm 2).
+    """EDM's stochastic sampler: before each step of a method, by default `heun`, noise is added (Karras et al. 2022, algorithm 2).
 
     At times in [s_tmin, s_tmax] it takes the samples from t to ``t (1 + gamma)``, gamma being s_churn over the number of steps,
     but at most ``sqrt(2) - 1``. Its standard deviation is s_noise times what that needs. Times must decrease; ``noise(i)`` is
-    asked for at step i if any is added there. ``s_churn=0`` is `heun`.
+    asked for at step i if any is added there. ``s_churn=0`` is the method, which may be a step or a `Solver` that asks for no noise.
     """
 
     noise: Noise
@@ -55,8 +59,11 @@ class Churn(Solver):
     s_tmin: float = 0.0
     s_tmax: float = math.inf
     s_noise: float = 1.0
+    method: Step | Solver = heun
 
     def __post_init__(self) -> None:
+        if not isinstance(self.method, Solver) and not callable(self.method):
+            raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {self.method!r}.")
         if not (self.s_churn >= 0 and 0 <= self.s_noise < math.inf):
             raise ValueError(
                 f"s_churn and s_noise must be at least 0, s_noise finite, got {self.s_churn} and {self.s_noise}."
@@ -70,12 +77,14 @@ class Churn(Solver):
         """Take step i."""
         t, r = interval(times, i)
         gamma = min(self.s_churn / (len(times) - 1), math.sqrt(2) - 1) if self.s_tmin <= t <= self.s_tmax else 0.0
-        x = _add(x, self.s_noise * t * math.sqrt(gamma * (2 + gamma)), self.noise, i)
-        return heun(denoiser, x, t * (1 + gamma), r), memory
+        x = add_noise(x, self.s_noise * t * math.sqrt(gamma * (2 + gamma)), self.noise, i)
+        if isinstance(self.method, Solver):
+            return self.method.step(denoiser, x, [*times[:i], t * (1 + gamma), *times[i + 1 :]], i, memory)
+        return self.method(denoiser, x, t * (1 + gamma), r), memory
 
 
-def _add(x: Array, std: float, noise: Noise, i: int) -> Array:
-    """Add noise of a standard deviation; where that is 0 none is drawn."""
+def add_noise(x: Array, std: float, noise: Noise, i: int) -> Array:
+    """Return x with noise of a standard deviation; where that is 0 none is drawn."""
     if std == 0:
         return x
     check_state(x)

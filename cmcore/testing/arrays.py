@@ -123,7 +123,7 @@ def check_placement(backend: Backend, dtype: str = "float32") -> None:
     x = backend.asarray(host)
     require(backend.owns(x), "owns() must know what asarray() made.")
     require(not backend.owns(object()), "owns() must not claim any object.")
-    require(of(x).name == backend.name, f"cmcore.of() finds {of(x).name!r} for arrays of {backend.name!r}.")
+    require(of(x).name == backend.name, f"cmcore.backend.of() finds {of(x).name!r} for arrays of {backend.name!r}.")
     require(tuple(x.shape) == (2, 3), f"asarray() turned shape (2, 3) into {tuple(x.shape)}.")
     back = backend.to_numpy(x)
     require(isinstance(back, np.ndarray), f"to_numpy() must return a NumPy array, got {type(back).__name__}.")

@@ -38,7 +38,7 @@ def test_its_own_namespace_comes_before_what_an_array_says_of_itself(monkeypatch
     cm.register(boxed.BACKEND)
     try:
         assert cm.namespace(x) is boxed.xp
-        assert cm.of(x) is boxed.BACKEND
+        assert cm.backend.of(x) is boxed.BACKEND
         assert cm.namespace(x, 2.0 * x) is boxed.xp
     finally:
         cm.backend.unregister("boxed")

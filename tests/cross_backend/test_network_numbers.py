@@ -54,7 +54,8 @@ NETWORKS = {
         dropout=0.25,
     ),
     "unet-ddpm": UNet(
-        (1, 4, 4),
+        (1, 8, 8),
+        patch=2,
         width=4,
         multipliers=(1, 2),
         blocks=1,

@@ -327,7 +327,10 @@ def test_settings_of_diffusers_that_are_not_known_are_named(changes, said, folde
             "prediction_type 'flow'",
         ),
         ({"_class_name": "DDPMScheduler", "beta_schedule": "linear", "rescale_betas_zero_snr": True}, "noise alone"),
-        ({"_class_name": "DDPMScheduler", "beta_schedule": "spiral"}, "schedule of betas is one of"),
+        (
+            {"_class_name": "DDPMScheduler", "beta_schedule": "spiral"},
+            "no schedule of betas 'spiral'; the known ones are",
+        ),
         (
             {"_class_name": "DDPMScheduler", "beta_schedule": "linear", "num_train_timesteps": 10**9},
             "2 to 100000 steps",

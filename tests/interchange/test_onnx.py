@@ -95,7 +95,7 @@ def test_the_command_writes_the_card_and_keeps_what_is_there(tmp_path, capsys):
     command = ["export", str(tmp_path / "run"), "--to", "edm", str(tmp_path / "out"), "--license", "cc0-1.0"]
     assert main(command) == 2
     assert "eval.json cannot be read" in capsys.readouterr().err
-    from cmcore.run.evaluate import Row
+    from cmcore.run.figures import Row
 
     fields = {name: rows[0].get(name) for name in Row.__dataclass_fields__}
     (tmp_path / "run" / "eval.json").write_text(json.dumps({"rows": [fields]}))

@@ -123,8 +123,8 @@ def test_settings_pass_through_files_and_options_reach_the_network():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"predicts": "score"}, "predicts one of"),
-        ({"clock": "sun"}, "clock is one of"),
+        ({"predicts": "score"}, "No network predicts 'score'; the known ones are"),
+        ({"clock": "sun"}, "has the clock 'sun'; the known ones are"),
         ({"numbers": (1.0,)}, "takes other numbers"),
         ({"clock": "betas", "numbers": (0.1, 2.0)}, "between 0 and 1"),
         ({"sigma_data": 0.0}, "sigma_data must be positive"),

@@ -8,7 +8,7 @@ from conftest import CHOSEN
 
 import cmcore as cm
 from cmcore.networks import DiT, ResidualConv, ResidualMLP, UNet
-from cmcore.networks.cost import multiply_adds, parameters
+from cmcore.networks.cost import activations, multiply_adds, parameters
 
 UNETS = {"width": 4, "multipliers": (1, 2), "blocks": 1, "attention": (2,), "head_channels": 4}
 NETWORKS = {
@@ -19,7 +19,7 @@ NETWORKS = {
     "unet-residual": UNet(
         (2, 8, 4), **UNETS, residual=True, taps=(1.0, 3.0, 3.0, 1.0), skip_conv=True, label_early=True, classes=2
     ),
-    "unet-conv": UNet((2, 4, 4), **UNETS, resize="conv-end"),
+    "unet-conv": UNet((2, 8, 8), **UNETS, patch=2, resize="conv-end"),
 }
 
 
@@ -50,3 +50,33 @@ def test_published_costs():
     assert multiply_adds(small) / 1e9 == pytest.approx(6.06, abs=0.01)
     assert multiply_adds(large) / 1e9 == pytest.approx(118.64, abs=0.05)
     assert parameters(small) == 32_858_896
+
+
+OF_A_KIND = {
+    "mlp": (ResidualMLP((1, 8, 8), width=64, blocks=2), 0.4),
+    "conv": (ResidualConv((3, 16, 16), width=8, blocks=1, groups=4), 0.15),
+    "unet": (cm.networks.PRESETS["unet-tiny"]((3, 16, 16)), 0.15),
+    "dit": (cm.networks.PRESETS["dit-tiny"]((3, 16, 16)), 0.15),
+}
+"""Networks, and how far the estimate of what their gradient keeps may be off; a perceptron's are few and its modulations count."""
+
+
+@pytest.mark.skipif("torch" not in CHOSEN, reason="torch does not take part")
+@pytest.mark.parametrize("kind", OF_A_KIND)
+def test_a_gradient_keeps_about_as_much_as_torch_does(kind):
+    import torch
+
+    architecture, off = OF_A_KIND[kind]
+    net, batch, kept = cm.load("torch").network(architecture, seed=0), 8, {}
+    weights = {weight.requires_grad_(True).untyped_storage().data_ptr() for weight in net.parameters()}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            # The tensor too, or its place would be given to another.
+            kept[storage.data_ptr()] = (storage.nbytes(), tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        net(torch.randn(batch, *architecture.shape), torch.rand(batch))
+    assert 4 * batch * activations(architecture) == pytest.approx(sum(n for n, _ in kept.values()), rel=off)

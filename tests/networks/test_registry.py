@@ -38,7 +38,8 @@ def test_entry_points_are_architectures_of_their_kind(theirs):
         with pytest.raises(TypeError, match=rf"must be a class derived from .*Architecture whose kind is '{name}'"):
             cm.networks.get(name)
     with pytest.raises(
-        ValueError, match="Unknown network 'vit'; the known ones are mlp, conv, unet, dit, function, other"
+        ValueError,
+        match=r"Unknown network 'vit'; did you mean 'dit'\? The known ones are mlp, conv, unet, dit, function, other",
     ):
         cm.networks.get("vit")
 

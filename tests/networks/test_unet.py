@@ -53,18 +53,32 @@ def test_any_sides_that_the_levels_divide(shape):
     assert numpy_net(architecture)(x, c).shape == x.shape
 
 
+def test_patches_are_an_image_of_their_pixels():
+    """A network of patches is the network of the smaller image, whose channel 4 c + 2 i + j is pixel (i, j) of each patch."""
+    whole, small = UNet((2, 8, 12), **SMALL, patch=2), UNet((8, 4, 6), **SMALL)
+    assert whole.layout() == small.layout()
+    (x, c), smaller = inputs(whole), np.empty((2, 8, 4, 6))
+    for k in range(8):
+        smaller[:, k] = x[:, k // 4, k % 4 // 2 :: 2, k % 2 :: 2]
+    out, expected = numpy_net(whole)(x, c), numpy_net(small)(smaller, c)
+    for k in range(8):
+        np.testing.assert_allclose(out[:, k // 4, k % 4 // 2 :: 2, k % 2 :: 2], expected[:, k], rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
         ({"shape": (1, 6, 5)}, "use sides divisible by 2, or shorter multipliers"),
+        ({"shape": (1, 9, 4), "patch": 2}, "cannot be cut into patches of 2 x 2; use sides divisible by 2, or patch=1"),
+        ({"shape": (1, 6, 4), "patch": 2}, "in patches of 2 x 2 cannot be halved 1 times; use sides divisible by 4"),
         ({"shape": (4,)}, r"needs data of shape \(C, H, W\)"),
         ({"attention": (3,)}, "levels are 1, 2 times smaller"),
-        ({"resize": "stride"}, "resize must be one of block, conv, conv-end"),
-        ({"times": "sine"}, "times must be one of"),
+        ({"resize": "stride"}, "resize cannot be 'stride'; choose one of block, conv, conv-end"),
+        ({"times": "sine"}, "times cannot be 'sine'; "),
         ({"width": 0}, "width must be at least 1"),
         ({"classes": -1}, "classes cannot be negative"),
         ({"multipliers": ()}, "multipliers must be positive"),
-        ({"head_channels": 3}, "cannot be divided into heads of 3"),
+        ({"head_channels": 3}, "cannot be divided into heads of 3; use head_channels=8, or 0 for one head of all"),
         ({"width": 5, "head_channels": 0}, "time features must be even"),
         ({"times": "fourier", "fourier": (1.0,)}, "8 time features need 4 frequencies, got 1"),
     ],

@@ -50,7 +50,12 @@ def parsers():
 
 
 MESSAGES = list(texts())
-OPTIONS = {option for parser in parsers().values() for action in parser._actions for option in action.option_strings}
+OPTIONS = {
+    option
+    for parser in (cli._parser(), *parsers().values())
+    for action in parser._actions
+    for option in action.option_strings
+}
 SETTINGS = {name for recipe in cm.recipes.names() for name in cm.recipes.by_name(cm.recipes.get(recipe))} | {
     *OF_IMPORTS
 }
@@ -82,7 +87,7 @@ def test_commands_that_are_named_are_there():
     assert not [(place, c) for place, c in named if c not in parsers()]
 
 
-@pytest.mark.parametrize("command", ["train", "sample", "eval", "average", "demo"])
+@pytest.mark.parametrize("command", ["train", "sample", "eval", "average", "demo", "info"])
 def test_each_option_is_explained(command):
     for action in parsers()[command]._actions:
         assert action.help, action.option_strings

@@ -60,5 +60,5 @@ def test_a_run_without_it_asks_for_no_package(tmp_path, monkeypatch):
 
 
 def test_other_boards_are_refused():
-    with pytest.raises(ValueError, match="--log must be tensorboard, got 'wandb'"):
+    with pytest.raises(ValueError, match="--log cannot be 'wandb'; the known ones are tensorboard"):
         Config(log="wandb")

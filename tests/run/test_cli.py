@@ -263,7 +263,7 @@ def test_help_version_and_backends(capsys):
     assert capsys.readouterr().out == f"cmcore {cm.__version__}\n"
     assert run("backends") == 0
     out = capsys.readouterr().out
-    assert all(name in out for name in cm.names())
+    assert all(name in out for name in cm.backend.names())
     assert cm.load("numpy").version() in out
 
 

@@ -11,7 +11,8 @@ from cmcore.generate import Sampler, generate
 from cmcore.model import DataFacts, Model
 from cmcore.networks import ResidualMLP
 from cmcore.run import evaluate as evaluation
-from cmcore.run.evaluate import evaluate, search_times, to_table
+from cmcore.run.evaluate import evaluate, search_times
+from cmcore.run.figures import to_table
 
 
 @cache
@@ -146,3 +147,15 @@ def test_times_are_not_searched_for_where_there_are_none():
 def test_times_must_decrease(recipe):
     with pytest.raises(ValueError, match="must decrease"):
         generate(make_model(recipe), 2, times=(1.0, 80.0), backend=cm.load(CHOSEN[0]))
+
+
+@pytest.mark.parametrize("name", [name for name in CHOSEN if name in ("torch", "jax")])
+def test_samples_can_be_computed_in_bfloat16(name):
+    """Nearly the same samples, float32, and not quite."""
+    model, backend = make_model(), cm.load(name)
+    narrow = Sampler(model, backend, compute="bfloat16")(6, seed=1)
+    exact = Sampler(model, backend)(6, seed=1)
+    assert narrow.dtype == np.float32
+    assert 0 < np.abs(narrow - exact).max() < 0.02 * np.abs(exact).max()
+    with pytest.raises(cm.Error, match="cannot compute in 'float8'"):
+        Sampler(model, backend, compute="float8")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 import cmcore as cm
+from cmcore._files import read_arrays
 from cmcore.data_facts import DataFacts
 from cmcore.networks import ResidualMLP
 from cmcore.run.cli import main
@@ -27,7 +28,7 @@ def make_model(recipe="ct", classes=("one", "two", "three"), shape=(1, 4, 4), im
 
 
 def host(x):
-    return cm.of(x).to_numpy(x)
+    return cm.backend.of(x).to_numpy(x)
 
 
 @pytest.mark.parametrize("recipe", ["ct", "meanflow"])
@@ -35,7 +36,7 @@ def test_samples_are_the_commands(tmp_path, backend, recipe):
     model = make_model(recipe)
     model.save(tmp_path)
     made = model.sample(5, seed=3, label="two", backend=backend)
-    assert cm.of(made).name == backend.name
+    assert cm.backend.of(made).name == backend.name
     assert host(made).dtype == np.float32
     arguments = [
         "--n",
@@ -63,7 +64,7 @@ def test_a_score_model_takes_the_odes_steps():
 
 def test_the_default_backend_makes_them(backend):
     with cm.using(backend.name):
-        assert cm.of(make_model().sample(2)).name == backend.name
+        assert cm.backend.of(make_model().sample(2)).name == backend.name
 
 
 def test_samples_keep_to_their_seed_label_and_steps():
@@ -272,3 +273,22 @@ def test_a_runs_own_model_is_not_replaced(tmp_path):
     (tmp_path / "run" / "state").mkdir(parents=True)
     with pytest.raises(cm.Error, match="is the folder of a run, whose model is its own; save to another place"):
         make_model().save(tmp_path / "run")
+
+
+def test_a_model_can_be_kept_in_half_the_size(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "whole.safetensors")
+    model.save(tmp_path / "half.safetensors", dtype="float16")
+    whole, half = (cm.load_model(tmp_path / f"{name}.safetensors") for name in ("whole", "half"))
+    for name, w in whole.weights.items():
+        assert half.weights[name].dtype == np.float32
+        np.testing.assert_array_equal(half.weights[name], w.astype(np.float16).astype(np.float32))
+    sizes = [
+        sum(w.nbytes for w in read_arrays(tmp_path / f"{name}.safetensors")[0].values()) for name in ("whole", "half")
+    ]
+    assert sizes[1] == sizes[0] / 2
+    with pytest.raises(ValueError, match="float32 or float16, got 'int8'"):
+        model.save(tmp_path / "other.safetensors", dtype="int8")
+    large = replace(model, weights={n: np.full_like(w, 1e6) for n, w in model.weights.items()})
+    with pytest.raises(ValueError, match="not finite"):
+        large.save(tmp_path / "large.safetensors", dtype="float16")

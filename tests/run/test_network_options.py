@@ -138,10 +138,13 @@ DIT = ["--network", "dit-tiny"]
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--network", "dita"], "Unknown network 'dita'; choose one of mlp, conv, "),
+        (["--network", "dita"], "Unknown network 'dita'; did you mean 'dit'? Choose one of mlp, conv, "),
         ([*DIT, "--set-network", "blocks"], "setting must be written KEY=VALUE, got 'blocks'."),
         ([*DIT, "--set-network", "=3"], "setting must be written KEY=VALUE, got '=3'."),
-        ([*DIT, "--set-network", "depth=3"], "'dit' has no setting 'depth'; its settings are patch, width, blocks, "),
+        (
+            [*DIT, "--set-network", "depth=3"],
+            "'dit' has no setting 'depth'; did you mean 'width'? Its settings are patch, width, blocks, ",
+        ),
         ([*DIT, "--set-network", "width=wide"], "width must be a whole number, such as 384; got 'wide'."),
         ([*DIT, "--set-network", "width=8.5"], "width must be a whole number, such as 384; got '8.5'."),
         ([*DIT, "--set-network", "mlp_ratio=nan"], "mlp_ratio must be a number, such as 4.0; got 'nan'."),

@@ -13,7 +13,7 @@ import cmcore as cm
 from cmcore.run.cli import main
 from cmcore.run.data import load
 from cmcore.run.data.ranges import scaled
-from cmcore.run.evaluate import Row, to_table
+from cmcore.run.figures import Row, to_table
 
 
 def pictures(folder, count=3):

@@ -320,7 +320,7 @@ def test_results_are_on_disk_before_they_are_on_the_screen(run, data, tmp_path, 
     told = capsys.readouterr().err
     assert "The results are in" in told
     kept = json.loads((run / "eval.json").read_text())
-    assert [row["name"] for row in kept["rows"]] == ["1 step", "2 steps"]
+    assert [row["name"] for row in kept["rows"]] == ["1 step", "2 steps", "real data"]
     assert kept["rows"][0]["sliced"] > 0
     assert evaluated(run, data, "--search", "2", "--out", str(tmp_path / "new" / "e.json")) == 2
     assert len(json.loads((tmp_path / "new" / "e.json").read_text())["search"]["times"]) == 2

@@ -11,6 +11,8 @@ import numpy as np
 from tinygrad import Tensor, dtypes
 from tinygrad.dtype import DType, _to_np_dtype, least_upper_dtype
 
+from cmcore._words import choice
+
 __all__ = [
     "astype", "bool", "can_cast", "finfo", "float32", "float64", "iinfo", "int32", "int64", "isdtype", "result_type",
 ]  # fmt: skip
@@ -116,7 +118,7 @@ def isdtype(dtype: DType, kind: Any) -> builtins.bool:
         return builtins.any(isdtype(dtype, k) for k in kind)
     if isinstance(kind, str):
         if kind not in _KINDS:
-            raise ValueError(f"Unknown kind of data type {kind!r}; the known ones are {', '.join(_KINDS)}.")
+            raise ValueError(f"Unknown kind of data type {kind!r}; {choice(kind, _KINDS)}")
         return dtype in _KINDS[kind]
     return dtype == kind
 

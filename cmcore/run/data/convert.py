@@ -8,11 +8,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from cmcore.editing.transforms import LUMA
+
 Size = tuple[int, int]
 """(height, width)"""
-
-LUMA = (0.299, 0.587, 0.114)
-"""ITU-R BT.601, what Pillow uses to turn RGB into grey."""
 
 
 @dataclass(frozen=True)
@@ -90,8 +89,14 @@ def resized(x: np.ndarray, size: Size, fit: str = "crop") -> np.ndarray:
     return out.clip(-1, 1, out=out)
 
 
-def fitted(image: Image.Image, size: Size, fit: str, white: Any = "white") -> Image.Image:
-    """Resize an image to a size with a Lanczos filter.
+def fitted(
+    image: Image.Image,
+    size: Size,
+    fit: str,
+    white: Any = "white",
+    resampling: Image.Resampling = Image.Resampling.LANCZOS,
+) -> Image.Image:
+    """Resize an image to a size, by default with a Lanczos filter.
 
     ``fit`` is "crop", which cuts the sides that are too long, "pad", which adds white at those that are too short, or
     "squash", which keeps everything and changes the proportions.
@@ -101,10 +106,10 @@ def fitted(image: Image.Image, size: Size, fit: str, white: Any = "white") -> Im
         scale = min(width / image.width, height / image.height)
         inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
         canvas = Image.new(image.mode, (width, height), white)
-        canvas.paste(image.resize(inner, Image.Resampling.LANCZOS), ((width - inner[0]) // 2, (height - inner[1]) // 2))
+        canvas.paste(image.resize(inner, resampling), ((width - inner[0]) // 2, (height - inner[1]) // 2))
         return canvas
     box = None if fit == "squash" else central(image.width, image.height, width / height)
-    return image.resize((width, height), Image.Resampling.LANCZOS, box)
+    return image.resize((width, height), resampling, box)
 
 
 def central(width: int, height: int, aspect: float) -> tuple[int, int, int, int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cmcore._words import counted, printable, quoted
+from cmcore._words import choice, counted, meant, printable, quoted
 from cmcore.errors import Error
 from cmcore.run.data import (
     archive,
@@ -133,7 +133,7 @@ def _sides(size: int | Size | None, channels: int | None, fit: str) -> Size | No
     if sides is not None and min(sides) < 1:
         raise ValueError(f"The size of the images must be at least 1, got {size}.")
     if fit not in FITS:
-        raise ValueError(f"Images are fitted by {', '.join(FITS)}, got {fit!r}.")
+        raise ValueError(f"Images cannot be fitted by {fit!r}; {choice(fit, FITS)}")
     if channels not in (None, 1, 3):
         raise ValueError(f"Images can have 1 channel (grey) or 3 (RGB), got channels={channels}.")
     return sides
@@ -203,8 +203,13 @@ def _read(source: str, latents: bool, how: Reading) -> tuple[Raw, str]:
     if path.is_file():
         return replace(idx.read(path), key=key_of_file(path)), name
     raise Error(
-        f"There is no folder or file {source!r}; give the path of a folder of images or of an .npz, .npy or IDX file, "
-        f"or one of {', '.join(NAMED)}; or of a .zip, .tar, .csv or .parquet file of images."
+        f"There is no folder or file {source!r}; "
+        + meant(
+            source,
+            NAMED,
+            "give the path of a folder of images or of an .npz, .npy or IDX file, "
+            f"or one of {', '.join(NAMED)}; or of a .zip, .tar, .csv or .parquet file of images.",
+        )
     )
 
 

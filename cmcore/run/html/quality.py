@@ -4,18 +4,27 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cmcore.run.html.plots import Series, plot
+from cmcore.run.figures import Row
+from cmcore.run.html.plots import HEIGHT, WIDTH, Series, plot
 
 NAMES = {"frechet": "Frechet distance", "sliced": "Sliced Wasserstein distance", "kid": "KID"}
-APART = ("nfe", "ms")
+APART = ("nfe", "ms", "kid_deviation")
 """Numbers of a row that are no figures of quality."""
+
+_STYLE = (
+    "svg{background:#fff;font:14px sans-serif}.grid{stroke:#e3e4e0}.axis{stroke:#b9bcb8}.tick{fill:#5b616b}.line{fill:none;stroke-width:2}"
+    ".s0{stroke:#2a6fdb}.s1{stroke:#1f8a70}.dot{fill:#2a6fdb;stroke:#fff}.dashed{stroke-dasharray:7 6}.cursor{display:none}"
+)
+"""The page's colours, for a figure by itself."""
 
 
 def evaluations(folder: Path) -> list[tuple[str, Mapping[str, Any]]]:
@@ -51,7 +60,21 @@ def section(name: str, kept: Mapping[str, Any]) -> str:
     return f'{said}<div class="two">{plots}</div><div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _plot(metric: str, rows: list[Mapping[str, Any]]) -> str:
+def figure(rows: Sequence[Row]) -> str:
+    """Return an SVG by itself: the first distance of an evaluation against network evaluations, the floor dashed.
+
+    `ValueError` for fewer than two numbers of evaluations.
+    """
+    plain = [asdict(row) for row in rows]
+    for metric in ("frechet", "sliced"):
+        if found := re.search(r"<svg ([^>]*)>(.*)</svg>", _plot(metric, plain), re.DOTALL):
+            title = f'<text x="60" y="24" class="tick">{escape(_title(metric))}; dashed: real data</text>'
+            head = f'xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{HEIGHT}" {found[1]}'
+            return f"<svg {head}><style>{_STYLE}</style>{found[2]}{title}</svg>\n"
+    raise ValueError("A plot of quality needs at least two numbers of steps, such as --steps 1 2 4.")
+
+
+def _plot(metric: str, rows: Sequence[Mapping[str, Any]]) -> str:
     measured = sorted(
         (nfe, value)
         for row in rows

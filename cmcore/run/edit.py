@@ -1,0 +1,244 @@
+"""``cmcore edit``: pictures brought to the model's size, what each task asks for, and the result written whole."""
+
+from __future__ import annotations
+
+import warnings
+from argparse import ArgumentTypeError, Namespace
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from cmcore._files import atomic_write, placed
+from cmcore._words import choice, counted
+from cmcore.backend import Backend
+from cmcore.editing import Editor
+from cmcore.errors import Error
+from cmcore.interchange.decoder import Decoder
+from cmcore.model import Model
+from cmcore.run.data.convert import Size, fitted, from_bytes
+from cmcore.run.data.decoding import MOST_PIXELS, to_rgb
+from cmcore.run.output import Output, is_folder
+from cmcore.run.report import Progress, either
+from cmcore.run.samples import as_png, fingerprint
+
+TASKS = {
+    "inpaint": ("mask", "steps", "times", "rounds"),
+    "colourise": ("steps", "times", "rounds"),
+    "upscale": ("factor", "steps", "times", "rounds"),
+    "stroke": ("mask", "times"),
+    "denoise": ("noise",),
+    "interpolate": ("times",),
+    "variations": ("times",),
+}
+"""The tasks, and the options that each takes."""
+
+NEEDED = {"inpaint": "mask", "upscale": "factor"}
+"""The option without which a task cannot be done."""
+
+SPELLINGS = {"colorize": "colourise", "colorise": "colourise", "colourize": "colourise"}
+
+PICTURES = 9
+"""How many pictures are made where their number is not asked for."""
+
+Note = Callable[[str], None]
+
+
+def task(text: str) -> str:
+    """Return the task of that name, however it is spelled; `argparse.ArgumentTypeError` for none, with the nearest."""
+    name = SPELLINGS.get(text.lower(), text.lower())
+    if name in TASKS:
+        return name
+    raise ArgumentTypeError(f"there is no task {text!r}; {choice(text, TASKS, 'the tasks are').rstrip('.')}")
+
+
+def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None, progress: Progress) -> None:
+    """Edit and write; what cannot be is an `Error` or a `ValueError` before anything is computed."""
+    _check_options(args)
+    n = args.n if args.n is not None else 1 if args.task == "denoise" else PICTURES
+    if args.task == "denoise" and n != 1:
+        raise Error(f"A picture is denoised in one way; leave --n out, got {n}.")
+    shown = decoder.facts(model.data) if decoder else model.data
+    labels = _labels(args, model, n, progress.note)
+    out = Output(args.out, n, shown, "float32", labels)
+    given = _Given(model, args, progress.note)
+    told: list[Callable[[int, int], None]] = []
+    work = _prepared(Editor(model, backend, args.batch), args, given, n, labels, lambda done: told[0](done, n))
+    about = {
+        "model": fingerprint(model),
+        "seed": args.seed,
+        "label": args.label,
+        "edit": [args.task, args.image, args.mask, args.factor, args.noise, args.steps, args.times, args.rounds],
+        "decoder": decoder.fingerprint() if decoder else None,
+    }
+    with progress.phase(f"Making {counted(n, 'picture')}") as count:
+        told.append(count)
+        x = work()
+        stored = out.stored(decoder(x) if decoder else x)
+    # One picture is written as it is, so that it can be laid over the one that was given.
+    if n == 1 and out.path.suffix.lower() == ".png" and not is_folder(args.out):
+        out.path.parent.mkdir(parents=True, exist_ok=True)
+        atomic_write(out.path, as_png(stored[0]))
+    else:
+        with out.sink(about) as sink:
+            sink.add(0, stored)
+            sink.finish()
+    progress.note(f"Wrote {counted(n, 'picture')} to {out.path}.")
+
+
+def _prepared(
+    editor: Editor, args: Namespace, given: _Given, n: int, labels: np.ndarray | None, told: Callable[[int], None]
+) -> Callable[[], np.ndarray]:
+    """What is left to do when all that was named is read."""
+    common: dict[str, Any] = {"seed": args.seed, "labels": labels, "times": args.times, "progress": told}
+    known = {**common, "steps": args.steps, "rounds": 1 if args.rounds is None else args.rounds}
+    if args.task == "inpaint":
+        return partial(editor.inpaint, given.picture(), given.mask(), n, **known)
+    if args.task == "colourise":
+        return partial(editor.colourise, given.picture(channels=1), n, **known)
+    if args.task == "upscale":
+        return partial(editor.upscale, given.picture(factor=args.factor), args.factor, n, **known)
+    if args.task == "stroke":
+        return partial(editor.stroke, given.picture(), n, mask=given.mask() if args.mask else None, **common)
+    if args.task == "variations":
+        return partial(editor.variations, given.picture(), n, **common)
+    if args.task == "interpolate":
+        if not args.image:
+            return partial(editor.interpolate, n=n, **common)
+        if not editor.invertible:
+            given.note(
+                "The model is no flow map that can be inverted, so that the ends are variations of the two pictures and not these."
+            )
+        return partial(editor.interpolate, given.picture(0), given.picture(1), n, **common)
+    picture, noise = given.picture(), args.noise
+    if noise is None:
+        noise = editor.noise_level(picture)
+        given.note(f"The noise is estimated: its standard deviation is {noise:.3g} (--noise), of pixels from -1 to 1.")
+    return partial(editor.denoise, picture, noise, label=None if labels is None else int(labels[0]))
+
+
+def _check_options(args: Namespace) -> None:
+    takes = TASKS[args.task]
+    every = {option for options in TASKS.values() for option in options}
+    if wrong := [option for option in sorted(every) if getattr(args, option) is not None and option not in takes]:
+        raise Error(f"The task {args.task} takes no --{wrong[0]}.")
+    needed = NEEDED.get(args.task)
+    if needed and getattr(args, needed) is None:
+        raise Error(f"The task {args.task} needs --{needed}.")
+    count = len(args.image or ())
+    if args.task == "interpolate":
+        if count not in (0, 2):
+            raise Error(f"Interpolation takes two pictures, --image A B, or none for two samples; got {count}.")
+    elif count != 1:
+        raise Error(f"The task {args.task} takes one picture, --image PICTURE; got {count}.")
+
+
+def _labels(args: Namespace, model: Model, n: int, note: Note) -> np.ndarray | None:
+    if args.label is not None:
+        return model.label_numbers(args.label, max(n, 1))
+    if not model.architecture.classes:
+        return None
+    if args.task in ("interpolate", "denoise"):
+        raise Error("The model has classes; say which one the picture is of with --label.")
+    note("The model has classes, which come in turn; choose one with --label.")
+    return np.arange(max(n, 1)) % model.architecture.classes
+
+
+class _Given:
+    """The pictures that a command names, as the model knows them; what is done to them is told in a line each."""
+
+    def __init__(self, model: Model, args: Namespace, note: Note) -> None:
+        self._shape, self._images = model.data.shape, model.data.images
+        self._args, self.note = args, note
+
+    def picture(self, which: int = 0, channels: int | None = None, factor: int = 1) -> np.ndarray:
+        """Return a picture, of the model's shape but for the channels asked for and sides shorter by a factor."""
+        path, shape = Path(self._args.image[which]), self._shape
+        if factor < 1 or (factor > 1 and (len(shape) != 3 or shape[1] % factor or shape[2] % factor)):
+            raise Error(f"--factor {factor} does not divide the sides of the model's data, of shape {shape}.")
+        if len(shape) == 3:
+            shape = (channels or shape[0], shape[1] // factor, shape[2] // factor)
+        if path.suffix.lower() in (".npy", ".npz"):
+            return _array(path, shape)
+        if not self._images:
+            raise Error(
+                f"The model's data, of shape {self._shape}, are not images: give --image an .npy or .npz of the shape {shape}."
+            )
+        image, done = _opened(path, (shape[1], shape[2]), "RGB" if shape[0] == 3 else "L", Image.Resampling.LANCZOS)
+        if done:
+            self.note(f"{path} was {done}.")
+        pixels = np.asarray(image)
+        return from_bytes(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0))
+
+    def mask(self) -> np.ndarray:
+        """Return the mask, (H, W): True where the mask's picture is not black."""
+        path = Path(self._args.mask)
+        if len(self._shape) != 3:
+            raise Error(f"Masks are for images and latents; the model's data have the shape {self._shape}.")
+        image, done = _opened(path, (self._shape[1], self._shape[2]), "L", Image.Resampling.BOX)
+        if done:
+            self.note(f"{path} was {done}.")
+        new: np.ndarray = np.asarray(image) > 0
+        if not new.any():
+            raise Error(f"{path} is black, and white in a mask is what is drawn anew: paint that white.")
+        return new
+
+
+def _array(path: Path, shape: Sequence[int]) -> np.ndarray:
+    """One sample of an .npy, or of the only array, or the one named x, of an .npz."""
+    try:
+        with placed(path):
+            content = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as broken:
+        raise Error(f"{path} cannot be read as an array ({broken}).") from broken
+    if not isinstance(content, np.ndarray):
+        with content:
+            names = content.files
+            name = "x" if "x" in names else names[0] if len(names) == 1 else None
+            if name is None:
+                raise Error(f"{path} must hold one array, or one named x; it holds {', '.join(names) or 'none'}.")
+            content = content[name]
+    if content.dtype.kind != "f":
+        raise Error(f"{path} must hold floating-point numbers in the data's units, got {content.dtype}.")
+    one = content[0] if content.shape == (1, *shape) else content
+    if one.shape != tuple(shape):
+        raise Error(f"{path} must hold one sample of shape {tuple(shape)}; its array has the shape {content.shape}.")
+    return np.asarray(one, np.float32)
+
+
+def _opened(path: Path, size: Size, mode: str, resampling: Image.Resampling) -> tuple[Image.Image, str]:
+    """A picture of a size and mode, and what was done to it."""
+    try:
+        with warnings.catch_warnings(), placed(path), path.open("rb") as content:
+            # Pillow's limit is not ours.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(content) as file:
+                if file.width * file.height > MOST_PIXELS:
+                    raise ValueError(
+                        f"it has {file.width * file.height:,} pixels, and at most {MOST_PIXELS:,} are read"
+                    )
+                turned = ImageOps.exif_transpose(file)
+                rgb = to_rgb(turned)
+                was = turned.mode, turned.size
+    except UnidentifiedImageError as problem:
+        raise Error(f"{path} is no picture of a kind that can be read, such as a PNG or a JPEG.") from problem
+    except OSError as problem:
+        # Pillow's own of damaged pictures have no number.
+        if problem.errno is not None:
+            raise
+        raise Error(f"{path} cannot be read as a picture ({problem}).") from problem
+    except Exception as problem:  # damaged files make Pillow's decoders raise nearly anything
+        raise Error(f"{path} cannot be read as a picture ({problem}).") from problem
+    image, done = rgb.convert(mode), []
+    if was[0] not in (mode, "P", "1") or (mode == "RGB" and was[0] == "1"):
+        done.append(f"turned from {was[0]} to {mode}")
+    height, width = size
+    if was[1] != (width, height):
+        if was[1][0] * height != was[1][1] * width:
+            done.append("cut to its central part")
+        done.append(f"resized from {was[1][0]} x {was[1][1]} to {width} x {height}")
+        image = fitted(image, size, "crop", resampling=resampling)
+    return image, either(done).replace(" or ", " and ") if done else ""
