@@ -42,8 +42,7 @@ class ConsistencyTrajectoryModel(AveragedTarget, Distils, Weighted, LeastTime, N
     summary = "A flow map on the noise-level path, distilled from a teacher; without its adversarial loss a baseline."
     citation = "kim2024"
     draws = {"t": "uniform", "s": "uniform", "u": "uniform"}
-    two_times = True
-    keep_target = True
+    two_times = keep_target = True
 
     @property
     def form(self) -> dict[str, Any]:

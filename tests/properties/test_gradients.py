@@ -100,7 +100,7 @@ def by_parameters_of(role, backend, recipe):
 
 @pytest.mark.parametrize("name", cm.recipes.names())
 def test_gradients_reach_the_online_network_alone(trainable, name):
-    if trainable.name == "tinygrad" and name not in (*NAMES, "psd"):
+    if trainable.name == "tinygrad" and name not in NAMES:
         pytest.skip("compiles for minutes; tests/cross_backend compares its gradients with PyTorch's, of all recipes")
     recipe = cm.recipes.get(name, **SHORT.get(name, {}))
     for role in ("target", *(["teacher"] if recipe.needs_teacher else [])):
