@@ -183,7 +183,7 @@ def test_what_is_no_trainers_part_is_told(trainable):
     net, recipe = own(trainable), cm.recipes.get("ect")
     spec = recipe.train_spec(compiled=False)
     for call, told in (
-        (lambda: cm.Trainer(trainable.name, net, spec), r"given a backend, such as cmcore\.default\(\) returns, got"),
+        (lambda: cm.Trainer(trainable.name, net, spec), r"given a backend, such as cmcore\.use\(\) returns, got"),
         (lambda: cm.Trainer(trainable, net, spec, [net]), r"frozen must be a mapping such as .*, got list"),
         (lambda: cm.Trainer(trainable, net, spec).restore(None), r"A state is a mapping .*, got NoneType"),
         (lambda: step(trainable, net, scalars={**recipe.scalars(0, 10), "lr": "a"}), r"'lr' must be a number, got 'a'"),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from cmcore._arrays import as_times, check_output, check_same, conditions
+from cmcore._arrays import as_times, check_output, check_same, conditions, device_of
 from cmcore._options import check_function, check_positive
 from cmcore._times import decreasing
 from cmcore.backend import Array, namespace
@@ -85,7 +85,7 @@ def _chosen(x: Array, score: Array, u: float) -> Array:
         return x
     weights = xp.exp(score - xp.max(score))
     ends = xp.cumulative_sum(weights)
-    places = (xp.astype(xp.arange(n), x.dtype) + u) / n * ends[-1]
+    places = (xp.astype(xp.arange(n, dtype=xp.int32, device=device_of(x)), x.dtype) + u) / n * ends[-1]
     before = xp.expand_dims(places, axis=1) >= xp.expand_dims(ends, axis=0)
     index = xp.sum(xp.astype(before, xp.int32), axis=1)
     return xp.take(x, xp.clip(index, 0, n - 1), axis=0)

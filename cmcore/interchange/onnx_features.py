@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
@@ -21,7 +22,7 @@ class OnnxFeatures:
 
     def __init__(self, path: str | Path) -> None:
         try:
-            import onnxruntime
+            onnxruntime: Any = import_module("onnxruntime")
         except ModuleNotFoundError as missing:
             raise Error(
                 'Features of an ONNX file need onnxruntime, which is not installed: pip install "cmcore[metrics]"'

@@ -6,6 +6,7 @@ reader of plain tensors; DINOv2's a folder of transformers' layout (config.json 
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any, final
 
@@ -28,11 +29,11 @@ class Inception:
     def __init__(self, weights: str | Path) -> None:
         _there(weights, "inception", "torch-fidelity's weights-inception-2015-12-05-6726825d.pth")
         try:
-            from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+            theirs: Any = import_module("torch_fidelity.feature_extractor_inceptionv3")
         except ModuleNotFoundError as missing:
             raise _lacking(missing) from missing
         try:
-            self._net = FeatureExtractorInceptionV3(
+            self._net = theirs.FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)
             ).eval()
         except Exception as broken:  # whatever a foreign file makes of it
@@ -42,8 +43,7 @@ class Inception:
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the features of pictures, (N, 2048) float32."""
-        import torch
-
+        torch: Any = import_module("torch")
         with torch.no_grad():
             parts = [self._net(torch.from_numpy(part))[0].numpy() for part in _rgb_bytes(x)]
         return np.concatenate(parts)
@@ -61,27 +61,27 @@ class DinoV2:
     def __init__(self, weights: str | Path) -> None:
         _there(weights, "dinov2", "a folder with DINOv2's config.json and model.safetensors")
         try:
-            from transformers import Dinov2Model
+            theirs: Any = import_module("transformers")
         except ModuleNotFoundError as missing:
             raise _lacking(missing) from missing
         try:
-            net: Any = Dinov2Model.from_pretrained(str(weights), local_files_only=True, use_safetensors=True)
+            net = theirs.Dinov2Model.from_pretrained(str(weights), local_files_only=True, use_safetensors=True)
             self._net = net.eval()
         except Exception as broken:
             raise Error(f"{weights} does not hold DINOv2 ({str(broken).splitlines()[0][:200]}).") from broken
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the features of pictures, (N, d) float32."""
-        import torch
-        from torch.nn import functional as F
-
+        torch: Any = import_module("torch")
         side = min(224, int(self._net.config.image_size))
         mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
         parts = []
         with torch.no_grad():
             for part in _rgb_bytes(x):
                 shown = torch.from_numpy(part).float() / 255
-                shown = F.interpolate(shown, size=(side, side), mode="bicubic", antialias=True, align_corners=False)
+                shown = torch.nn.functional.interpolate(
+                    shown, size=(side, side), mode="bicubic", antialias=True, align_corners=False
+                )
                 parts.append(self._net((shown.clamp(0, 1) - mean) / std).pooler_output.numpy())
         return np.concatenate(parts)
 

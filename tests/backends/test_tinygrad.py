@@ -499,7 +499,7 @@ def test_bad_input_is_told_in_sentences(tg: Any) -> None:
         train.step(0, batches(1)[0], {"lr": 1.0, "ema_decay": 0.5})
     with pytest.raises(ValueError, match="floating-point data x0"):
         train.step(0, np.zeros((2, 2), "int32"), SCALARS)
-    with pytest.raises(ValueError, match="choose online or ema"):
+    with pytest.raises(ValueError, match="choose one of online, ema"):
         train.weights("mean")
     with pytest.raises(ValueError, match=r"belongs to another trainer: 'ema/head.bias' is missing"):
         train.restore({n: w for n, w in train.state().items() if n != "ema/head.bias"})

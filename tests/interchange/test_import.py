@@ -396,7 +396,7 @@ def test_betas_one_by_one(folder):
     ("options", "problem", "said"),
     [
         ({}, cm.Error, r"--set kind=\.\.\. .*; --set side=\.\.\. .*; --set head_width=\.\.\. "),
-        ({**OPENAI, "kind": "good"}, cm.Error, "consistency or score, not 'good'"),
+        ({**OPENAI, "kind": "good"}, cm.Error, "no model of the kind 'good'; the known ones are consistency, score"),
         ({**OPENAI, "attention": 4}, ValueError, "leaves no choice of 'attention'"),
         ({**OPENAI, "side": 9}, cm.Error, "cannot be halved"),
         ({**OPENAI, "head_width": 48}, cm.Error, "heads of 48"),

@@ -313,7 +313,7 @@ def test_a_label_beyond_the_classes_is_no_class(name):
 def test_what_a_backend_cannot_compute_in_is_a_sentence(name):
     backend = cm.load(name)
     architecture = cm.networks.ResidualMLP((2,), width=8, blocks=1)
-    with pytest.raises(cm.Error, match=r"cannot compute in 'float33'; it has .*float32"):
+    with pytest.raises(cm.Error, match=r"cannot compute in 'float33'; did you mean 'float32'. It has .*float32"):
         backend.network(architecture, compute="float33")
 
 
