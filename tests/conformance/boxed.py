@@ -89,6 +89,10 @@ xp = SimpleNamespace(
     clip=lambda x, low, high: np.minimum(np.maximum(x, low), high),
     reshape=lambda x, shape: Boxed(x.lanes.reshape(x.count, *shape)),
     permute_dims=lambda x, order: Boxed(x.lanes.transpose(0, *axes(x, order))),
+    moveaxis=lambda x, start, end: Boxed(np.moveaxis(x.lanes, axes(x, start)[0], axes(x, end)[0])),
+    # Numbers of rows are the same in all lanes: nothing is differentiated by them.
+    take=lambda x, rows, *, axis: Boxed(x.lanes.take(rows.lanes[0], axes(x, axis)[0])),
+    cumulative_sum=lambda x: Boxed(x.lanes.cumsum(axis=1)),
     matrix_transpose=lambda x: Boxed(x.lanes.swapaxes(-1, -2)),
     expand_dims=lambda x, *, axis: Boxed(np.expand_dims(x.lanes, axis % (x.ndim + 1) + 1)),
     squeeze=lambda x, *, axis: Boxed(x.lanes.squeeze(axes(x, axis))),
