@@ -13,6 +13,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import cmcore
+
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "methods.md"
 BEGIN, END = "<!-- equations: python benchmarks/equations.py --write -->", "<!-- end of equations -->"
@@ -66,7 +68,8 @@ def table() -> str:
     lines = ["| in the paper | what | in the code | where |", "|---|---|---|---|"]
     for place, what, name in PLACES:
         thing = found(name)
-        file = Path(str(inspect.getsourcefile(thing))).resolve().relative_to(ROOT)
+        # As the repository has it, be the package used from there or installed.
+        file = Path(cmcore.__name__, Path(str(inspect.getsourcefile(thing))).relative_to(Path(cmcore.__file__).parent))
         lines.append(f"| {place} | {what} | `{name}` | {file}:{inspect.getsourcelines(thing)[1]} |")
     return "\n".join(lines)
 

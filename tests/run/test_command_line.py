@@ -23,7 +23,7 @@ from cmcore.run.config import Config
 from cmcore.run.dry_run import bytes_needed
 from cmcore.run.folder import RunFolder
 
-ROOT = Path(cm.__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 FIRST = TRAINABLE[0] if TRAINABLE else ""
 SMALL = ["--steps", "4", "--batch", "8", "--width", "8", "--blocks", "1"]
 SMALL += ["--no-compile"] if FIRST == "torch" else []
