@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cmcore._arrays import device_of
 from cmcore.backend import Array, Backend, namespace
+from cmcore.ema import Average
 from cmcore.features.classifier import Classifier
 from cmcore.features.network import ClassifierNetwork
 from cmcore.optimization import Optimizer
@@ -39,6 +42,7 @@ def train_classifier(
     architecture = ClassifierNetwork(tuple(data.shape), len(data.classes))
     steps = max(1, epochs * len(data) // batch)
     optimizer = Optimizer("adamw", lr=2e-3, weight_decay=0.02, warmup=min(200, steps // 10), decay=True)
+    average = Average(0.999)
     trainer = Trainer(
         backend,
         backend.network(architecture, seed=seed, compute=compute),
@@ -48,14 +52,13 @@ def train_classifier(
         x, labels = data.batch(seed, step, batch)
         assert labels is not None
         moved = _moved(x, np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, step)))), flip)
-        scalars = optimizer.scalars(step, steps) | {"ema_decay": min(0.999, (1 + step) / (10 + step))}
+        scalars = optimizer.scalars(step, steps) | average.scalars(step)
         trainer.step(step, moved, scalars, {"label": labels.astype(np.int32)})
         if progress is not None:
             progress(step + 1, steps)
     weights = trainer.weights("ema")
     found = Classifier(architecture, weights, tuple(data.classes), data.name, 0.0, len(tested[0]), backend)
-    right = float(np.mean(found.labels(tested[0]) == tested[1]))
-    return Classifier(architecture, weights, found.names, data.name, right, len(tested[0]), backend)
+    return replace(found, accuracy=float(np.mean(found.labels(tested[0]) == tested[1])))
 
 
 def _cross_entropy(width: int) -> Callable[..., Array]:
@@ -70,7 +73,7 @@ def _cross_entropy(width: int) -> Callable[..., Array]:
         xp = namespace(x0)
         logits = nets["online"](x0, x0[:, 0, 0, 0])[:, width:]
         logits = logits - xp.max(logits, axis=1, keepdims=True)
-        classes = xp.arange(logits.shape[1], dtype=cond["label"].dtype, device=getattr(x0, "device", None))
+        classes = xp.arange(logits.shape[1], dtype=cond["label"].dtype, device=device_of(x0))
         own = xp.sum(xp.where(cond["label"][:, None] == classes[None, :], logits, xp.zeros_like(logits)), axis=1)
         return xp.log(xp.sum(xp.exp(logits), axis=1)) - own
 

@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 
 from cmcore.errors import Error
+from cmcore.run.pictures import to_uint8
 
 BATCH = 64
 
@@ -57,9 +58,9 @@ class OnnxFeatures:
         return np.concatenate([self._of(x[i : i + size], size) for i in range(0, len(x), size)])
 
     def _of(self, x: np.ndarray, size: int) -> np.ndarray:
-        n, x = len(x), np.clip(x, -1, 1)
+        n = len(x)
         if n < size:
             x = np.concatenate([x, np.zeros((size - n, *x.shape[1:]), x.dtype)])
-        given = np.rint(127.5 * (x + 1)).astype(np.uint8) if "uint8" in self._input.type else x.astype(np.float32)
+        given = to_uint8(x) if "uint8" in self._input.type else np.clip(x, -1, 1).astype(np.float32)
         found = self._session.run(None, {self._input.name: given})[0]
         return np.asarray(found, np.float32).reshape(size, -1)[:n]

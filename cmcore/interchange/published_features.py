@@ -6,6 +6,8 @@ reader of plain tensors; DINOv2's a folder of transformers' layout (config.json 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import Any, final
@@ -13,6 +15,7 @@ from typing import Any, final
 import numpy as np
 
 from cmcore.errors import Error
+from cmcore.run.pictures import to_uint8
 
 BATCH = 50
 
@@ -28,18 +31,11 @@ class Inception:
 
     def __init__(self, weights: str | Path) -> None:
         _there(weights, "inception", "torch-fidelity's weights-inception-2015-12-05-6726825d.pth")
-        try:
-            theirs: Any = import_module("torch_fidelity.feature_extractor_inceptionv3")
-        except ModuleNotFoundError as missing:
-            raise _lacking(missing) from missing
-        try:
+        theirs = _library("torch_fidelity.feature_extractor_inceptionv3")
+        with _held_by(weights, "torch-fidelity's Inception"):
             self._net = theirs.FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048"], feature_extractor_weights_path=str(weights)
             ).eval()
-        except Exception as broken:  # whatever a foreign file makes of it
-            raise Error(
-                f"{weights} does not hold torch-fidelity's Inception ({str(broken).splitlines()[0][:200]})."
-            ) from broken
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the features of pictures, (N, 2048) float32."""
@@ -60,15 +56,10 @@ class DinoV2:
 
     def __init__(self, weights: str | Path) -> None:
         _there(weights, "dinov2", "a folder with DINOv2's config.json and model.safetensors")
-        try:
-            theirs: Any = import_module("transformers")
-        except ModuleNotFoundError as missing:
-            raise _lacking(missing) from missing
-        try:
+        theirs = _library("transformers")
+        with _held_by(weights, "DINOv2"):
             net = theirs.Dinov2Model.from_pretrained(str(weights), local_files_only=True, use_safetensors=True)
             self._net = net.eval()
-        except Exception as broken:
-            raise Error(f"{weights} does not hold DINOv2 ({str(broken).splitlines()[0][:200]}).") from broken
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Return the features of pictures, (N, d) float32."""
@@ -86,9 +77,9 @@ class DinoV2:
         return np.concatenate(parts)
 
 
-def _rgb_bytes(x: np.ndarray) -> Any:
+def _rgb_bytes(x: np.ndarray) -> Iterator[np.ndarray]:
     for start in range(0, len(x), BATCH):
-        part = np.rint(127.5 * (np.clip(x[start : start + BATCH], -1, 1) + 1)).astype(np.uint8)
+        part = to_uint8(x[start : start + BATCH])
         yield np.repeat(part, 3, axis=1) if part.shape[1] == 1 else part
 
 
@@ -99,5 +90,19 @@ def _there(weights: str | Path, name: str, what: str) -> None:
         )
 
 
-def _lacking(missing: ModuleNotFoundError) -> Error:
-    return Error(f'These features need {missing.name}, which is not installed: pip install "cmcore[metrics]"')
+def _library(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ModuleNotFoundError as missing:
+        raise Error(
+            f'These features need {missing.name}, which is not installed: pip install "cmcore[metrics]"'
+        ) from missing
+
+
+@contextmanager
+def _held_by(weights: str | Path, what: str) -> Iterator[None]:
+    """Say of whatever a foreign file makes of its reader that the file does not hold what it should."""
+    try:
+        yield
+    except Exception as broken:
+        raise Error(f"{weights} does not hold {what} ({str(broken).splitlines()[0][:200]}).") from broken

@@ -8,6 +8,9 @@ from cmcore._options import check_count
 from cmcore.backend import Array
 from cmcore.metrics.rows import Rows, pair
 
+AT_ONCE = 8
+"""How many directions samples are projected on at once."""
+
 
 def sliced_wasserstein(x: Array, y: Array, directions: int = 512, seed: int = 0) -> float:
     """Return the sliced 2-Wasserstein distance: the root of the mean of ``W_2^2`` along random directions.
@@ -26,9 +29,14 @@ def sliced_wasserstein(x: Array, y: Array, directions: int = 512, seed: int = 0)
     rng = np.random.Generator(np.random.Philox(seed))
     axes = rng.standard_normal((directions, one.width))
     axes /= np.linalg.norm(axes, axis=1, keepdims=True)
-
-    def sorted_along(rows: Rows, axis: np.ndarray) -> np.ndarray:
-        return np.sort(np.concatenate([block @ axis for block in rows.blocks()]))
-
-    squares = [np.sum(widths * (sorted_along(one, a)[in_x] - sorted_along(other, a)[in_y]) ** 2) for a in axes]
+    squares: list[float] = []
+    # So many at once that samples are read a few times, and that their projections take no more memory than a few numbers each.
+    for some in np.array_split(axes, -(-directions // AT_ONCE)):
+        of_x, of_y = (_sorted_along(rows, some) for rows in (one, other))
+        squares += [float(np.sum(widths * (u[in_x] - v[in_y]) ** 2)) for u, v in zip(of_x, of_y, strict=True)]
     return float(np.sqrt(np.mean(squares)))
+
+
+def _sorted_along(rows: Rows, axes: np.ndarray) -> np.ndarray:
+    """The projections on each axis, sorted, (axes, N)."""
+    return np.sort(np.concatenate([axes @ block.T for block in rows.blocks()], axis=1), axis=1)

@@ -299,13 +299,17 @@ def _add_sample(sub: Any) -> None:
     parser.add_argument(
         "--out", type=_place, required=True, help="a grid .png, an .npz, or a folder for PNGs; must be new"
     )
+    _add_precision(parser)
+    _add_backend(parser)
+
+
+def _add_precision(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
         default="float32",
         help="what the network's layers compute in; samples are float32 (%(default)s)",
     )
-    _add_backend(parser)
 
 
 def _add_edit(sub: Any) -> None:
@@ -387,12 +391,7 @@ def _add_eval(sub: Any) -> None:
         "--out", "--json", type=_place, help="the .json to keep the results in (eval.json in the run's folder)"
     )
     parser.add_argument("--plot", type=_place, help="an .svg to draw quality against network evaluations in")
-    parser.add_argument(
-        "--precision",
-        choices=tuple(PRECISIONS),
-        default="float32",
-        help="what the network's layers compute in; samples are float32 (%(default)s)",
-    )
+    _add_precision(parser)
     _add_backend(parser)
 
 

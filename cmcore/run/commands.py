@@ -28,7 +28,6 @@ from cmcore.run import averaging, catalogue, dry_run, figures, methods, network_
 from cmcore.run import data as datasets
 from cmcore.run import edit as editing
 from cmcore.run import evaluate as evaluation
-from cmcore.run import info as about
 from cmcore.run import train as training
 from cmcore.run.chosen_features import chosen
 from cmcore.run.config import PRECISIONS, Config, check_options_act, parse_options
@@ -36,6 +35,7 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.data.testing import kept_for_testing
 from cmcore.run.folder import RunFolder
+from cmcore.run.info import lines as lines_about
 from cmcore.run.output import Output
 from cmcore.run.plan import check_given, same_data
 from cmcore.run.report import say, table, terminal_progress
@@ -172,7 +172,7 @@ def evaluate(args: Namespace) -> None:
     steps = args.steps or ([18] if generate.default_steps(model) > 1 else [1, 2])
     settings: dict[str, Any] = {"n": args.n, "seed": args.seed, "batch": _batch(args, shape)}
     evaluation.check(model, steps, seeds=args.seeds, **settings)
-    _check_places(args)
+    _check_places(args, steps)
     if args.search is not None:
         evaluation.check_search(model, args.search)
     settings["backend"] = backend
@@ -245,12 +245,12 @@ def evaluate(args: Namespace) -> None:
     _print(lines, place)
 
 
-def _check_places(args: Namespace) -> None:
+def _check_places(args: Namespace, steps: Sequence[int]) -> None:
     for option, ending, what in (("out", ".json", "Results are kept"), ("plot", ".svg", "A plot is drawn")):
         place = getattr(args, option)
         if place and (Path(place).suffix != ending or Path(place).exists()):
             raise Error(f"{what} in a new {ending} file, not in {place}; choose another --{option}.")
-    if args.plot and len(set(args.steps or [1, 2])) < 2:
+    if args.plot and len(set(steps)) < 2:
         raise Error("A plot of quality needs at least two numbers of steps, such as --steps 1 2 4.")
 
 
@@ -333,7 +333,7 @@ def report(args: Namespace) -> None:
 
 def info(args: Namespace) -> None:
     """Print what a run or a model is."""
-    _print(about.lines(args.run))
+    _print(lines_about(args.run))
 
 
 def average(args: Namespace) -> None:

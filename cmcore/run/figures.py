@@ -109,8 +109,10 @@ def rows_of_json(text: str) -> str:
     """Return the table of an evaluation that `to_json` described; `Error` for what is none."""
     known = {f.name for f in fields(Row)}
     try:
-        rows = [{**row, "shares": tuple(row.get("shares") or ())} for row in json.loads(text)["rows"]]
-        rows = [{**row, "spread": row.get("spread") or {}} for row in rows]
+        rows = [
+            {**row, "shares": tuple(row.get("shares") or ()), "spread": row.get("spread") or {}}
+            for row in json.loads(text)["rows"]
+        ]
         if odd := [name for row in rows for name in row if name not in known]:
             raise ValueError(f"unknown figure {odd[0]!r}")
         return to_table([Row(**row) for row in rows])

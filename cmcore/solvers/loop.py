@@ -59,8 +59,7 @@ def solve(
         raise TypeError(f"times must be a sequence of times, got {times!r}.")
     if len(times) < 2:
         raise ValueError(f"Solving needs at least two times, the start and the end, got {list(times)}.")
-    if not callable(method) and not isinstance(method, Solver):
-        raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {method!r}.")
+    check_method(method)
     check_state(x)
     check_function("The denoiser", denoiser)
     check_path(path)
@@ -76,6 +75,12 @@ def solve(
         if callback is not None:
             callback(i, x)
     return x
+
+
+def check_method(method: Step | Solver) -> None:
+    """Raise `TypeError` for what is neither a step nor a `Solver`."""
+    if not callable(method) and not isinstance(method, Solver):
+        raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {method!r}.")
 
 
 def trajectory(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from cmcore._arrays import as_times, check_above_zero
@@ -12,6 +12,13 @@ from cmcore.backend import Array
 from cmcore.paths import Denoiser
 from cmcore.solvers.loop import Memory, Solver, interval
 from cmcore.solvers.onestep import denoised, slope
+
+
+def check_order(order: int) -> None:
+    """Raise `TypeError` or `ValueError` for an order that no multistep method has."""
+    check_kind("The order", order, int)
+    if order < 1:
+        raise ValueError(f"The order must be at least 1, got {order}.")
 
 
 @dataclass(frozen=True)
@@ -49,9 +56,7 @@ class LMS(Solver):
     order: int = 4
 
     def __post_init__(self) -> None:
-        check_kind("The order", self.order, int)
-        if self.order < 1:
-            raise ValueError(f"The order must be at least 1, got {self.order}.")
+        check_order(self.order)
 
     def step(
         self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
@@ -72,13 +77,16 @@ lms = LMS()
 
 
 def _integrals(points: Sequence[float]) -> list[float]:
-    """The integral over [0, 1] of each Lagrange polynomial, which is 1 at its own point and 0 at the others."""
-    integrals = []
+    """The integral over [0, 1] of each Lagrange polynomial."""
+    return [sum(c / (power + 1) for power, c in enumerate(polynomial)) for polynomial in lagrange(points)]
+
+
+def lagrange(points: Sequence[float]) -> Iterator[list[float]]:
+    """Yield for each point the polynomial that is 1 there and 0 at the others: its coefficients by rising powers."""
     for j, own in enumerate(points):
-        polynomial = [1.0]  # coefficients by rising powers
+        polynomial = [1.0]
         for k, other in enumerate(points):
             if k != j:
                 shifted = zip([0.0, *polynomial], [*polynomial, 0.0], strict=True)
                 polynomial = [(up - other * same) / (own - other) for up, same in shifted]
-        integrals.append(sum(c / (power + 1) for power, c in enumerate(polynomial)))
-    return integrals
+        yield polynomial

@@ -15,11 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from cmcore._arrays import as_times, check_above_zero
-from cmcore._options import check_kind
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
 from cmcore.solvers.loop import Memory, Solver, interval
 from cmcore.solvers.onestep import denoised
+from cmcore.solvers.remembering import check_order, lagrange
 from cmcore.solvers.stochastic import Noise, add_noise
 
 
@@ -38,9 +38,7 @@ class DPMppMSDE(Solver):
     s_noise: float = 1.0
 
     def __post_init__(self) -> None:
-        check_kind("The order", self.order, int)
-        if self.order < 1:
-            raise ValueError(f"The order must be at least 1, got {self.order}.")
+        check_order(self.order)
         _check_noise(self.eta, self.s_noise)
 
     def step(
@@ -101,18 +99,9 @@ def _check_noise(eta: float, s_noise: float) -> None:
 
 
 def _weights(points: Sequence[float], k: float) -> list[float]:
-    """The integral over [0, 1] of ``k e^(-k (1 - u))`` times each Lagrange polynomial, 1 at its own point and 0 at the others."""
-    # Of the powers of u: by parts, m[p] = 1 - p / k m[p - 1]; for short steps by the series, for that loses all digits.
+    """The integral over [0, 1] of ``k e^(-k (1 - u))`` times each Lagrange polynomial."""
     moments = [_moment(power, k) for power in range(len(points))]
-    weights = []
-    for j, own in enumerate(points):
-        polynomial = [1.0]  # coefficients by rising powers
-        for n, other in enumerate(points):
-            if n != j:
-                shifted = zip([0.0, *polynomial], [*polynomial, 0.0], strict=True)
-                polynomial = [(up - other * same) / (own - other) for up, same in shifted]
-        weights.append(sum(c * m for c, m in zip(polynomial, moments, strict=True)))
-    return weights
+    return [sum(c * m for c, m in zip(polynomial, moments, strict=True)) for polynomial in lagrange(points)]
 
 
 def _moment(power: int, k: float) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cmcore._arrays import check_same, check_state
 from cmcore.backend import Array
 from cmcore.paths import Denoiser
-from cmcore.solvers.loop import Memory, Solver, interval
+from cmcore.solvers.loop import Memory, Solver, check_method, interval
 from cmcore.solvers.onestep import Step, euler, heun
 
 Noise = Callable[[int], Array]
@@ -62,8 +62,7 @@ class Churn(Solver):
     method: Step | Solver = heun
 
     def __post_init__(self) -> None:
-        if not isinstance(self.method, Solver) and not callable(self.method):
-            raise TypeError(f"The method must be a step such as cmcore.solvers.heun, or a Solver, got {self.method!r}.")
+        check_method(self.method)
         if not (self.s_churn >= 0 and 0 <= self.s_noise < math.inf):
             raise ValueError(
                 f"s_churn and s_noise must be at least 0, s_noise finite, got {self.s_churn} and {self.s_noise}."

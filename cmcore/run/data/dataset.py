@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import math
-import os
 from typing import final
 
 import numpy as np
 
 from cmcore._words import counted
 from cmcore.run.data.samples import Samples, as_samples
+from cmcore.run.memory import of_machine
 
 
 @final
@@ -88,11 +88,8 @@ class Dataset:
 
 def _check_memory(count: int, each: int) -> None:
     """Raise `MemoryError` if so many samples need more memory than there is, which some systems promise all the same."""
-    try:
-        there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # Windows promises nothing
-        return
-    if count * each > there:
+    there = of_machine()
+    if there is not None and count * each > there:
         raise MemoryError(f"A batch of {count:,} samples needs {count * each / 2**30:,.0f} GiB.")
 
 
