@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cmcore.networks import ResidualConv, ResidualMLP, check_weights, from_config, generic, grown, to_config
+from cmcore.networks import ResidualConv, ResidualMLP, check_weights, from_config, generic, extend_weights, to_config
 
 PLAIN = [
     ResidualMLP((3,), width=8, blocks=1, classes=4, features=6),
@@ -55,18 +55,18 @@ def test_settings_keep_the_options(architecture):
 @plain
 def test_weights_grow_by_the_options_only(architecture):
     full, given = replace(architecture, two_times=True, log_weight=True), architecture.init(1)
-    complete = grown(given, full, seed=2)
+    complete = extend_weights(given, full, seed=2)
     check_weights(full, complete)
     assert all(complete[name] is given[name] for name in given)
     assert np.array_equal(complete["end_in.weight"], full.init(2)["end_in.weight"])
     assert not np.array_equal(complete["end_in.weight"], full.init(1)["end_in.weight"])
     trained = complete | {"log_weight.bias": np.ones(1, np.float32)}
-    assert grown(trained, full)["log_weight.bias"] == 1
-    assert grown(given, architecture).keys() == given.keys()
+    assert extend_weights(trained, full)["log_weight.bias"] == 1
+    assert extend_weights(given, architecture).keys() == given.keys()
     with pytest.raises(ValueError, match=r"lack 'head\.bias'"):
-        grown({name: w for name, w in given.items() if name != "head.bias"}, full)
+        extend_weights({name: w for name, w in given.items() if name != "head.bias"}, full)
     with pytest.raises(ValueError, match=r"no weight named 'end_in\.bias' and 5 more"):
-        grown(complete, architecture)
+        extend_weights(complete, architecture)
 
 
 @plain

@@ -3,8 +3,8 @@
 Some coordinates of a picture are `Known`, in an orthogonal basis: pixels themselves (`inpainting`), grey (`colourising`), means of
 patches (`upscaling`). `edit` draws the others; `stroke` starts from a guide instead, `denoise` from noise of known level, `spherical`
 mixes noises, `encode` finds the noise of a picture where a flow map can be inverted, and `conditional` draws from the exact conditional
-law, for which algorithm 4 is an approximation. All of it is on the path ``x_t = x_0 + t z``, times being standard deviations of noise;
-`cmcore.paths.rebased` brings functions of other paths there. `Editor` does it with a trained model and pictures on the host.
+distribution, for which algorithm 4 is an approximation. All of it is on the path ``x_t = x_0 + t z``, times being standard deviations
+of noise; `cmcore.paths.rebased` brings functions of other paths there. `Editor` does it with a trained model and pictures on the host.
 """
 
 from cmcore.editing.denoising import denoise, noise_level

@@ -1,8 +1,9 @@
-"""Draws from the exact conditional law by weighted paths: what algorithm 4 approximates, at the price of a population.
+"""Draws from the exact conditional distribution by weighted paths: what algorithm 4 approximates, at the price of a population.
 
-The chain ``x -> f(x + t z, t)`` leaves the law of the data as it is, whatever its times. A draw from the conditional law is the end of such
-a chain whose known coordinates end where they are known. The noise of these is drawn so as to lead there, as in a Brownian bridge,
-and weights correct the rest: a particle filter with a twisting function (Whiteley & Lee 2014; Wu et al. 2023 for denoisers).
+The chain ``x -> f(x + t z, t)`` leaves the distribution of the data as it is, whatever its times. A draw from the conditional
+distribution is the end of such a chain whose known coordinates end where they are known. The noise of these is drawn so as to
+lead there, as in a Brownian bridge, and weights correct the rest: a particle filter with a twisting function (Whiteley & Lee
+2014; Wu et al. 2023 for denoisers).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def conditional(
     tolerance: float | None = None,
     cond: Mapping[str, Array] | None = None,
 ) -> Array:
-    """Return draws from the law of the data given what is known, shaped like z: exact as the batch, the population, grows.
+    """Return draws from the distribution of the data given what is known, shaped like z: exact as the batch, the population, grows.
 
     The first evaluation is of ``times[0] z``. With ``v_i = tolerance^2 + sum_(j > i) t_j^2``, the variance of what is still to come, the
     noise of step i takes a known coordinate from x to a point with mean ``(v x + t^2 y) / (v + t^2)`` and variance

@@ -34,9 +34,9 @@ def edit(
     as RePaint does (Lugmayr et al. 2022). ``noise(i)`` is standard normal noise for the i-th evaluation after the first, and
     ``callback(i, x)`` is called after evaluation i.
 
-    The law of the result is not the exact conditional law, even for an exact f: the noise of the known coordinates blurs what they say,
-    and the flow squeezes by a square root where the conditional mean does not. Where known and unknown coordinates are independent it is
-    exact at all times. Else, for a Gaussian, one evaluation at t is off by ``O(t^2)`` and corrects by ``O(t^2)`` too, so that after N
+    The distribution of the result is not the exact conditional one, even for an exact f: the noise of the known coordinates blurs what
+    they say, and the flow squeezes by a square root where the conditional mean does not. Where known and unknown coordinates are
+    independent it is exact at all times. Else, for a Gaussian, one evaluation at t is off by ``O(t^2)`` and corrects by ``O(t^2)`` too, so that after N
     evaluations at the best of all times an error of order 1 / N is left: 10 to 15 % of the standard deviation for 20 evaluations and
     correlations from 0.5 to 0.95. `cmcore.editing.conditional` is exact.
     """
@@ -109,5 +109,5 @@ def _refined(
 
 
 def added(t: float, t_min: float) -> float:
-    """Return the standard deviation ``sqrt(t^2 - t_min^2)`` of the noise between the laws at t_min and t."""
+    """Return the standard deviation ``sqrt(t^2 - t_min^2)`` of the noise between the distributions at t_min and t."""
     return math.sqrt((t - t_min) * (t + t_min))

@@ -64,7 +64,7 @@ def frechet_distance(x: Array, y: Array) -> float:
     """Return the squared 2-Wasserstein distance between Gaussians with the samples' means and covariances.
 
     Named after Frechet as usual (Heusel et al. 2017; with Inception features it is the FID). From N samples it is too
-    large, by ``d/N + d(d+1)/(4N)`` on average where y is a standard normal law in d dimensions known exactly.
+    large, by ``d/N + d(d+1)/(4N)`` on average where y is a standard normal distribution in d dimensions known exactly.
     """
     return frechet_distance_from_statistics(statistics(x), statistics(y))
 

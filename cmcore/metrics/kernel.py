@@ -22,7 +22,7 @@ def kid(x: Array, y: Array, degree: int = 3) -> float:
     """Return the unbiased squared maximum mean discrepancy with the kernel ``(a . b / d + 1)^degree``.
 
     The kernel inception distance (Binkowski et al. 2018), of all samples at once rather than averaged over subsets. Its
-    expectation is 0 for equal laws, so that it may well be negative.
+    expectation is 0 for equal distributions, so that it may well be negative.
     """
     check_count("degree", degree, 1)
     one, other = pair(x, y)

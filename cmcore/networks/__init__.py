@@ -7,7 +7,7 @@ in one framework load in every other.
 
 from cmcore.networks import generic
 from cmcore.networks.adapted import Adapted
-from cmcore.networks.architecture import Architecture, check_weights, grown
+from cmcore.networks.architecture import Architecture, check_weights, extend_weights
 from cmcore.networks.dit import DiT
 from cmcore.networks.layers import (
     GELU,
@@ -66,7 +66,7 @@ __all__ = [
     "from_config",
     "generic",
     "get",
-    "grown",
+    "extend_weights",
     "leaves",
     "methods",
     "names",

@@ -92,10 +92,12 @@ def check_weights(architecture: Any, weights: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"The weight {name!r} has shape {tuple(weights[name].shape)}; expected {shape}.")
 
 
-def grown(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int = 0) -> dict[str, np.ndarray]:
+def extend_weights(
+    weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int = 0
+) -> dict[str, np.ndarray]:
     """Return the weights completed with the architecture's initial values of its options ``two_times`` and ``log_weight``.
 
-    The grown network computes what the given weights computed, whatever c_end, until it is trained: so a network of one
+    The extended network computes what the given weights computed, whatever c_end, until it is trained: so a network of one
     time starts one of two. Anything else that is missing, superfluous or misshapen is a `ValueError`.
     """
     fresh = {n: w for n, w in architecture.init(seed).items() if n not in weights and architecture.is_added(n)}

@@ -17,7 +17,7 @@ from cmcore._words import counted
 from cmcore.backend import Backend
 from cmcore.errors import Error, sentence
 from cmcore.model import Model, load_model
-from cmcore.networks import Architecture, grown, to_config
+from cmcore.networks import Architecture, extend_weights, to_config
 from cmcore.run.board import check_installed
 from cmcore.run.checkpoint import load_state, newest_step
 from cmcore.run.config import Config
@@ -196,7 +196,7 @@ def _other_network(plan: Plan, teacher: Model) -> str:
 def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed: int) -> dict[str, np.ndarray]:
     """Return the weights without the layers that the architecture lacks and with those that it adds."""
     layout = architecture.layout()
-    return grown({name: w for name, w in weights.items() if name in layout}, architecture, seed)
+    return extend_weights({name: w for name, w in weights.items() if name in layout}, architecture, seed)
 
 
 def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:

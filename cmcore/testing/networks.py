@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cmcore.backend import Array, Backend, Network, load
-from cmcore.networks import grown
+from cmcore.networks import extend_weights
 from cmcore.testing._tools import (
     ARCHITECTURES,
     CONDITIONED,
@@ -97,14 +97,14 @@ def check_network_null_label(backend: Backend, dtype: str = "float32") -> None:
 
 
 def check_network_two_times(backend: Backend, dtype: str = "float32") -> None:
-    """A grown network computes at first what that of one time did, whatever the end; a wrong c_end is a `ValueError`."""
+    """An extended network computes at first what that of one time did, whatever the end; a wrong c_end is a `ValueError`."""
     weights, (x, c_noise, label) = random_weights(CONDITIONED), network_input(CONDITIONED)
     one = backend.network(CONDITIONED, weights, dtype=dtype)
-    two = backend.network(FLOW_MAP, grown(weights, FLOW_MAP, seed=3), dtype=dtype)
+    two = backend.network(FLOW_MAP, extend_weights(weights, FLOW_MAP, seed=3), dtype=dtype)
     expected = backend.to_numpy(evaluate(backend, one, x, c_noise, label, dtype))
     for c_end in (c_noise, -3.0 * c_noise):
         got = evaluate(backend, two, x, c_noise, label, dtype, c_end)
-        close(backend, got, expected, dtype, "The network grown from one time to two", scale=10.0)
+        close(backend, got, expected, dtype, "The network extended from one time to two", scale=10.0)
     cases: tuple[tuple[Network, np.ndarray | None, str], ...] = (
         (two, None, "a network of two times without c_end"),
         (two, c_noise[:1], "a network given c_end of another shape than c_noise"),

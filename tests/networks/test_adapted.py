@@ -113,7 +113,7 @@ def test_settings_pass_through_files_and_options_reach_the_network():
     grown = adapted.with_options(two_times=True, log_weight=True)
     assert grown.network == INNER.with_options(two_times=True, log_weight=True)
     weights = {f"net.{name}": w for name, w in random_weights(INNER).items()}
-    complete = cm.networks.grown(weights, grown)
+    complete = cm.networks.extend_weights(weights, grown)
     x, c = np.ones((2, 1, 4, 4), np.float32), np.zeros(2, np.float32)
     before, after = NUMPY.network(adapted, weights), NUMPY.network(grown, complete)
     np.testing.assert_array_equal(before(x, c), after(x, c, c_end=c - 1))

@@ -9,7 +9,7 @@ import pytest
 from conftest import CHOSEN
 
 import cmcore as cm
-from cmcore.networks import PRESETS, DiT, SineCosine, grown
+from cmcore.networks import PRESETS, DiT, SineCosine, extend_weights
 
 SMALL = DiT((2, 4, 6), width=8, blocks=2, heads=2, features=6, classes=3)
 PUBLISHED = {
@@ -208,7 +208,7 @@ def test_no_label_has_the_last_row():
 def test_two_times_start_as_one():
     weights, (x, c, label) = random(SMALL), given(SMALL)
     two = SMALL.with_options(two_times=True, log_weight=True)
-    complete = grown(weights, two)
+    complete = extend_weights(weights, two)
     one = output("numpy", SMALL, weights, x, c, label)
     np.testing.assert_array_equal(output("numpy", two, complete, x, c, label, c_end=c - 0.3), one)
     # The same initial values, but for what is added.

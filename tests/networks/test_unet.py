@@ -96,7 +96,7 @@ def test_settings_travel_as_plain_data():
 def test_two_times_start_as_one():
     one = UNet((1, 4, 4), **SMALL)
     two = one.with_options(True, True)
-    weights = cm.networks.grown(one.init(0), two)
+    weights = cm.networks.extend_weights(one.init(0), two)
     x, c = inputs(one)
     numpy = cm.load("numpy")
     alone = numpy.network(one, one.init(0), dtype="float64")(x, c)
