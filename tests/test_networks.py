@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cmcore.networks import ResidualConv, ResidualMLP, check_weights, from_config, generic, extend_weights, to_config
+from cmcore.networks import ResidualConv, ResidualMLP, check_weights, extend_weights, from_config, generic, to_config
 
 PLAIN = [
     ResidualMLP((3,), width=8, blocks=1, classes=4, features=6),
