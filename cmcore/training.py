@@ -313,6 +313,15 @@ class Trainer:
         return np.array(array) if isinstance(array, np.ndarray) else self._backend.to_numpy(array)
 
 
+def pays_to_compile(backend: Backend, steps: int, *, jvp: bool = False) -> bool:
+    """Tell whether compiling the train step is worth its time in a run of so many steps; where a backend does not say, it is.
+
+    ``jvp`` tells of losses with a Jacobian-vector product.
+    """
+    pays = getattr(backend, "pays_to_compile", None)
+    return pays is None or bool(pays(steps, jvp))
+
+
 def dropout_key(seed: int, index: int, parts: int = 1) -> np.ndarray:
     """Return the key of dropout of a step, () int32 of at least 0; of several parts of its batch, (parts,)."""
     keys = (np.random.SeedSequence((seed, index, 0xD0)).generate_state(parts) >> 1).astype(np.int32)

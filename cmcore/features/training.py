@@ -14,7 +14,7 @@ from cmcore.ema import Average
 from cmcore.features.classifier import Classifier
 from cmcore.features.network import ClassifierNetwork
 from cmcore.optimization import Optimizer
-from cmcore.training import Trainer, TrainSpec
+from cmcore.training import Trainer, TrainSpec, pays_to_compile
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -46,7 +46,9 @@ def train_classifier(
     trainer = Trainer(
         backend,
         backend.network(architecture, seed=seed, compute=compute),
-        TrainSpec(_cross_entropy(architecture.width), optimizer, seed=seed, compiled=False),
+        TrainSpec(
+            _cross_entropy(architecture.width), optimizer, seed=seed, compiled=pays_to_compile(backend, steps)
+        ),
     )
     for step in range(steps):
         x, labels = data.batch(seed, step, batch)

@@ -28,6 +28,7 @@ from cmcore.run.loop import Run, resume_command
 from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher, draws_otherwise
+from cmcore.training import pays_to_compile
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -76,14 +77,10 @@ def settle(config: Config) -> tuple[Config, Backend]:
     backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
     if not backend.trainable:
         raise Error(f"The backend {backend.name!r} has no gradients; train with {either(backends.may_train())}.")
-    compiled = _pays_to_compile(config, backend) if config.compiled is None else config.compiled
+    compiled = config.compiled
+    if compiled is None:
+        compiled = pays_to_compile(backend, config.steps, jvp=recipes.get(config.recipe).needs_jvp)
     return replace(config, backend=backend.name, device=backend.device, compiled=compiled), backend
-
-
-def _pays_to_compile(config: Config, backend: Backend) -> bool:
-    """Whether compiling the train step is worth its time in a run of so many steps; where a backend does not say, it is."""
-    pays = getattr(backend, "pays_to_compile", None)
-    return pays is None or pays(config.steps, recipes.get(config.recipe).needs_jvp)
 
 
 @contextmanager
