@@ -18,10 +18,9 @@ TOLERANCE = {"float64": 1e-10, "float32": 1e-5}
 ARCHITECTURES = {"mlp": MLP, "conv": CONV}
 # Early, when the two times of a pair are far apart: a small difference of the two answers magnifies rounding.
 STEP = 10
-# The networks and both precisions are tried with these; the other recipes differ from them in formulas alone.
-BASIC = ("edm", "cd", "ct", "ect")
-CASES = [(r, kind, dtype) for r in BASIC for kind in ARCHITECTURES for dtype in TOLERANCE]
-CASES += [(r, "mlp", "float64") for r in cm.recipes.names() if r not in BASIC]
+# Every recipe in the sharper precision; two are enough for the other and for convolutions: test_network_numbers.py has all networks.
+CASES = [(r, "mlp", "float64") for r in cm.recipes.names()]
+CASES += [("cd", "mlp", "float32"), ("cd", "conv", "float64"), ("ect", "conv", "float32")]
 
 
 def quick(backend, compute):
@@ -77,15 +76,9 @@ def agree(results, dtype):
         assert np.abs(a - b).max() <= TOLERANCE[dtype] * np.abs(a).max(), f"{one} and {two} differ"
 
 
-def taking_part(recipe, kind, dtype):
-    # tinygrad compiles long, and these two have no part that cd and ect lack.
-    spared = {"tinygrad"} if (kind, dtype) == ("conv", "float32") and recipe in ("edm", "ct") else set()
-    return [name for name in CHOSEN if name not in spared]
-
-
 @pytest.mark.parametrize(("recipe", "kind", "dtype"), CASES)
 def test_loss_and_gradient(recipe, kind, dtype):
-    able = [n for n in taking_part(recipe, kind, dtype) if n in TRAINABLE or not cm.recipes.get(recipe).needs_jvp]
+    able = [n for n in CHOSEN if n in TRAINABLE or not cm.recipes.get(recipe).needs_jvp]
     found = {name: loss_and_gradient_of(name, recipe, kind, dtype) for name in able}
     assert len(found) > 1
     agree({name: np.array(loss) for name, (loss, _) in found.items()}, dtype)
@@ -94,4 +87,4 @@ def test_loss_and_gradient(recipe, kind, dtype):
 
 @pytest.mark.parametrize(("recipe", "kind", "dtype"), CASES)
 def test_samples(recipe, kind, dtype):
-    agree({name: samples_of(name, recipe, kind, dtype) for name in taking_part(recipe, kind, dtype)}, dtype)
+    agree({name: samples_of(name, recipe, kind, dtype) for name in CHOSEN}, dtype)
