@@ -2,10 +2,13 @@
 
     python benchmarks/guard_lines.py
 
-Counted as guards are the statements ``raise``, a condition whose whole body raises, calls of functions that only check (named
-``check_...``, ``_check_...`` or ``_require...``) and lines with ``isinstance`` or ``is_number``, each with all its lines. Code is every line
-that is neither blank, a comment nor a docstring. The mathematics is what DESIGN.md lists from paths to oracles; the functions that
-check, `cmcore/_arrays.py` and `cmcore/_options.py`, are apart.
+Guards are the statements ``raise``, a condition whose whole body raises, calls of functions that check (named ``check_...``,
+``_check_...`` or ``_require...``), such functions whole, and lines with ``isinstance`` or ``is_number``, each with all its lines; the line
+``check_arguments(__name__)`` at the end of a module is one. Declared are the conditions and sentences that types state, ``Rule``,
+``Condition``, ``OnHost``, ``Limit``, whether in a signature, at a dataclass's field or in the name of a type above them: they are no statements
+of a formula, but they are lines, so they have a column of their own. An annotation in a signature, ``x: Samples``, is neither.
+Code is every line that is neither blank, a comment nor a docstring. The mathematics is what DESIGN.md lists from paths to
+oracles, and the times of samplers; what checks for all of them, `cmcore/_door.py`, `cmcore/_arrays.py` and `cmcore/_options.py`, is apart.
 """
 
 from __future__ import annotations
@@ -16,9 +19,10 @@ import tokenize
 from pathlib import Path
 
 CORE = Path(__file__).resolve().parents[1] / "cmcore"
-ROOMS = ("paths", "grids", "parametrization", "flow_maps", "tangents", "distances", "weightings", "losses", "sampling", "posterior", "_normal", "_rows")  # fmt: skip
+ROOMS = ("paths", "grids", "parametrization", "flow_maps", "tangents", "distances", "weightings", "losses", "sampling", "posterior", "noise_levels", "_normal", "_rows", "_times")  # fmt: skip
 FOLDERS = ("solvers", "oracles")
 CHECKS = ("check_", "_check_", "_require")
+DECLARED = ("Rule", "Condition", "OnHost", "Limit")
 
 
 def files() -> list[Path]:
@@ -56,6 +60,13 @@ def guard_lines(source: str) -> set[int]:
     return found & code_lines(source)
 
 
+def declared_lines(source: str) -> set[int]:
+    """Return the numbers of the lines that state a condition of a type and its sentence, but for guards."""
+    calls = (n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name))
+    found = {line for n in calls if n.func.id in DECLARED for line in range(n.lineno, n.end_lineno + 1)}
+    return (found & code_lines(source)) - guard_lines(source)
+
+
 def _calls_a_check(node: ast.stmt) -> bool:
     """Whether a simple statement calls a function that checks."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.If | ast.For | ast.With | ast.Try | ast.While):
@@ -65,18 +76,23 @@ def _calls_a_check(node: ast.stmt) -> bool:
     return any(name.startswith(CHECKS) or name == "check" for name in names)
 
 
-def count() -> dict[str, tuple[int, int]]:
-    """Return the guards' lines and all lines of code of each file."""
+def count() -> dict[str, tuple[int, int, int]]:
+    """Return the guards' lines, the declared ones and all lines of code of each file."""
     sources = {str(p.relative_to(CORE)): p.read_text() for p in files()}
-    return {name: (len(guard_lines(s)), len(code_lines(s))) for name, s in sources.items()}
+    return {name: (len(guard_lines(s)), len(declared_lines(s)), len(code_lines(s))) for name, s in sources.items()}
+
+
+def total() -> tuple[int, int, int]:
+    """Return the sums of `count`."""
+    guards, declared, code = (sum(column) for column in zip(*count().values(), strict=True))
+    return guards, declared, code
 
 
 def main() -> None:
     """Print a row for each file, and the sum."""
-    rows = count()
-    print("| file | guards | code | share |\n|---|---|---|---|")
-    for name, (guards, code) in {**rows, "in all": tuple(map(sum, zip(*rows.values(), strict=True)))}.items():
-        print(f"| {name} | {guards} | {code} | {guards / max(code, 1):.1%} |")
+    print("| file | guards | declared | code | guards' share |\n|---|---|---|---|---|")
+    for name, (guards, declared, code) in {**count(), "in all": total()}.items():
+        print(f"| {name} | {guards} | {declared} | {code} | {guards / max(code, 1):.1%} |")
 
 
 if __name__ == "__main__":

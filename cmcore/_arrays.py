@@ -9,9 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from cmcore.backend import Array, default, namespace, of
-
-Time = Array | float
-"""A time, for a batch x of shape (B, ...): one number for all samples, or an array of shape () or (B,)."""
+from cmcore.types import Time as Time
 
 
 def check_real(x: Array, name: str) -> Any:

@@ -11,25 +11,30 @@ it from the conditional mean towards the median. Distillation's target is not ra
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Annotated
 
-from cmcore._arrays import check_same, check_state, mean_samples, sum_samples
-from cmcore._options import check_positive
-from cmcore.backend import Array, namespace
+from cmcore._annotations import Called, Together
+from cmcore._arrays import mean_samples, sum_samples
+from cmcore._door import check_arguments
+from cmcore.backend import namespace
+from cmcore.options import FINITE, POSITIVE
+from cmcore.types import Distance as Distance
+from cmcore.types import PerSample, Samples
 
-Distance = Callable[[Array, Array], Array]
-"""``distance(x, y) -> (B,)``."""
+Others = Annotated[Samples, Together("The two batches")]
+"""What a batch is compared with."""
+Constant = Annotated[float, Called("The constant c of the pseudo-Huber distance"), POSITIVE, FINITE]
 
 
-def l1(x: Array, y: Array) -> Array:
+def l1(x: Samples, y: Others) -> PerSample:
     """Return the mean absolute difference of each sample, (B,)."""
-    return mean_samples(namespace(x).abs(_difference(x, y)))
+    return mean_samples(namespace(x).abs(x - y))
 
 
-def squared_l2(x: Array, y: Array) -> Array:
+def squared_l2(x: Samples, y: Others) -> PerSample:
     """Return the mean squared difference of each sample, (B,)."""
-    return mean_samples(_difference(x, y) ** 2)
+    return mean_samples((x - y) ** 2)
 
 
 @dataclass(frozen=True)
@@ -40,14 +45,11 @@ class PseudoHuber:
     c must stay positive, for the norm has no gradient at 0.
     """
 
-    c: float | None = None
+    c: Constant | None = None
 
-    def __post_init__(self) -> None:
-        _require_positive(self.c)
-
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Samples, y: Others) -> PerSample:
         """Return the distance of each sample, (B,)."""
-        squared = sum_samples(_difference(x, y) ** 2)
+        squared = sum_samples((x - y) ** 2)
         c = 0.00054 * math.sqrt(math.prod(x.shape[1:])) if self.c is None else self.c
         # squared / (root + c) is root - c without its cancellation at small distances.
         return squared / (namespace(x).sqrt(squared + c**2) + c)
@@ -60,23 +62,12 @@ class ElementwisePseudoHuber:
     It is another loss than `PseudoHuber`: for ``|d| << c`` it is ``d^2 / (2 c)`` whatever the rest of the sample does.
     """
 
-    c: float = 0.03
+    c: Constant = 0.03
 
-    def __post_init__(self) -> None:
-        _require_positive(self.c)
-
-    def __call__(self, x: Array, y: Array) -> Array:
+    def __call__(self, x: Samples, y: Others) -> PerSample:
         """Return the distance of each sample, (B,)."""
-        squared = _difference(x, y) ** 2
+        squared = (x - y) ** 2
         return mean_samples(squared / (namespace(x).sqrt(squared + self.c**2) + self.c))
 
 
-def _difference(x: Array, y: Array) -> Array:
-    check_state(x)
-    check_same(x, y, "The two batches")
-    return x - y
-
-
-def _require_positive(c: float | None) -> None:
-    if c is not None:
-        check_positive("The constant c of the pseudo-Huber distance", c)
+check_arguments(__name__)

@@ -1,7 +1,7 @@
 """Flow maps ``X(x, t, s)``, which carry a point from time t to time s of the probability-flow ODE, and what makes them so.
 
-A network becomes one by way of a form with ``X(x, t, t) = x`` for every network: `AverageVelocity`, whose network is the
-mean velocity of the way from t to s (MeanFlow, shortcut models, AYF), or `TowardDenoiser` (CTM). Three identities, each of
+A network becomes one by a parametrisation with ``X(x, t, t) = x`` for every network: `AverageVelocity`, whose network is the
+average velocity over the interval from t to s (MeanFlow, shortcut models, AYF), or `TowardDenoiser` (CTM). Three identities, each of
 which is zero everywhere if and only if X is the ODE's flow map, are functions of their own: `eulerian`, `lagrangian`,
 `semigroup`. Times are numbers or arrays () or (B,), and reach a map and a velocity as (B,); x is (B, ...). What does not fit,
 and what a map or a velocity returns in another shape than x's, is a `ValueError` or `TypeError`.
@@ -9,50 +9,39 @@ and what a map or a velocity returns in another shape than x's, is a `ValueError
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from cmcore._arrays import (
-    Time,
-    as_own_times,
-    as_times,
-    check_above_zero,
-    check_output,
-    check_state,
-    conditions,
-    per_sample,
-)
+from cmcore._annotations import AboveZero
+from cmcore._arrays import check_output, conditions, per_sample
+from cmcore._door import check_arguments
 from cmcore.backend import Array, Network, jvp, namespace
-from cmcore.grids import TimePair, check_pair
 from cmcore.parametrization import EDM, ConsistencyFunction
-
-FlowMap = Callable[..., Array]
-"""``X(x, t, s, **cond)``, shaped like x."""
-Velocity = Callable[[Array, Array], Array]
-"""``v(x, t)``, the ODE's right-hand side, shaped like x."""
+from cmcore.types import FlowMap as FlowMap
+from cmcore.types import OwnTime, Samples, Share, Time, TimePair
+from cmcore.types import Velocity as Velocity
 
 
 @dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
 class AverageVelocity:
     """``X(x, t, s) = x - (t - s) u(x, t, s)`` with ``u = net(x, t, c_end=t - s)`` (Geng et al. 2025, section 4).
 
-    At s = t, u is the velocity v(x, t). The network is told the length of the way, t - s.
+    At s = t, u is the velocity v(x, t). The network is told the length of the interval, t - s.
     """
 
     net: Network
 
-    def velocity(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
-        """Return u, the mean velocity on the way from t to s, shaped like x."""
-        check_state(x)
-        t, s = as_times(t, x), as_times(s, x, "s")
-        return check_output(self.net(x, t, c_end=t - s, **cond), x)
+    def velocity(self, x: Samples, t: Time, s: Time, **cond: Any) -> Samples:
+        """Return u, the average velocity over the interval from t to s, shaped like x."""
+        return self._velocity(x, t, s, **cond)
 
-    def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+    def __call__(self, x: Samples, t: Time, s: Time, **cond: Any) -> Samples:
         """Return X(x, t, s), shaped like x."""
-        check_state(x)
-        t, s = as_times(t, x), as_times(s, x, "s")
-        return x - per_sample(t - s, x) * self.velocity(x, t, s, **cond)
+        return x - per_sample(t - s, x) * self._velocity(x, t, s, **cond)
+
+    def _velocity(self, x: Array, t: Array, s: Array, **cond: Any) -> Array:
+        return check_output(self.net(x, t, c_end=t - s, **cond), x)
 
 
 @dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
@@ -65,53 +54,46 @@ class TowardDenoiser:
     net: Network
     sigma_data: float = 0.5
 
-    def inner(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+    def inner(self, x: Samples, t: Time, s: Time, **cond: Any) -> Samples:
         """Return g(x, t, s), shaped like x."""
-        check_state(x)
-        scalings = EDM(self.sigma_data)
-        c_end = scalings.scalings(as_times(s, x, "s")).c_noise
-        return ConsistencyFunction(self.net, scalings)(x, t, c_end=c_end, **cond)
+        return self._inner(x, t, s, **cond)
 
-    def __call__(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
+    def __call__(
+        self, x: Samples, t: Annotated[Time, AboveZero("A flow map toward the denoiser")], s: Time, **cond: Any
+    ) -> Samples:
         """Return G(x, t, s), shaped like x; t must be positive."""
-        check_state(x)
-        check_above_zero(t, x, "A flow map toward the denoiser")
-        ratio = per_sample(as_times(s, x, "s") / as_times(t, x), x)
-        return ratio * x + (1.0 - ratio) * self.inner(x, t, s, **cond)
+        ratio = per_sample(s / t, x)
+        return ratio * x + (1.0 - ratio) * self._inner(x, t, s, **cond)
+
+    def _inner(self, x: Array, t: Array, s: Array, **cond: Any) -> Array:
+        scalings = EDM(self.sigma_data)
+        return ConsistencyFunction(self.net, scalings)(x, t, c_end=scalings.scalings(s).c_noise, **cond)
 
 
-def eulerian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Time, s: Time) -> Array:
+def eulerian(flow_map: FlowMap, velocity: Velocity, x: Samples, t: OwnTime, s: Time) -> Samples:
     """Return ``d_t X(x, t, s) + (grad_x X) v(x, t)``: moving the start along the ODE must not move the end."""
-    check_state(x)
-    t, s = as_own_times(t, x), as_times(s, x, "s")
-    along = (_velocity(velocity, x, t), namespace(t).ones_like(t))
-    return jvp(lambda x, t: _end(flow_map, x, t, s), (x, t), along)[1]
+    along = (velocity(x, t), namespace(t).ones_like(t))
+    return jvp(lambda x, t: flow_map(x, t, s), (x, t), along)[1]
 
 
-def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Array, t: Time, s: Time) -> Array:
+def lagrangian(flow_map: FlowMap, velocity: Velocity, x: Samples, t: Time, s: OwnTime) -> Samples:
     """Return ``d_s X(x, t, s) - v(X(x, t, s), s)``: the end must move along the ODE."""
-    check_state(x)
-    t, s = as_times(t, x), as_own_times(s, x, "s")
-    end, speed = jvp(lambda s: _end(flow_map, x, t, s), (s,), (namespace(s).ones_like(s),))
-    return speed - _velocity(velocity, end, s)
+    end, speed = jvp(lambda s: flow_map(x, t, s), (s,), (namespace(s).ones_like(s),))
+    return speed - velocity(end, s)
 
 
-def semigroup(flow_map: FlowMap, x: Array, t: Time, u: Time, s: Time) -> Array:
-    """Return ``X(X(x, t, u), u, s) - X(x, t, s)``: a stop on the way must not change the end."""
-    check_state(x)
-    t, u, s = as_times(t, x), as_times(u, x, "u"), as_times(s, x, "s")
-    return _end(flow_map, _end(flow_map, x, t, u), u, s) - _end(flow_map, x, t, s)
+def semigroup(flow_map: FlowMap, x: Samples, t: Time, u: Time, s: Time) -> Samples:
+    """Return ``X(X(x, t, u), u, s) - X(x, t, s)``: a stop between must not change the end."""
+    return flow_map(flow_map(x, t, u), u, s) - flow_map(x, t, s)
 
 
 def average_velocity_by(
-    flow_map: AverageVelocity, x: Array, times: TimePair, split: Array, cond: Mapping[str, Array] | None = None
-) -> Array:
-    """Return the mean velocity of the way from t to s by the point that divides it in the ratio ``split``, (B,).
+    flow_map: AverageVelocity, x: Samples, times: TimePair, split: Share, cond: Mapping[str, Array] | None = None
+) -> Samples:
+    """Return the average velocity from t to s by the point that divides the interval in the ratio ``split``, (B,).
 
     ``u(t, s) = split u(x_t, t, m) + (1 - split) u(x_m, m, s)`` with ``m = t - split (t - s)`` (Guo et al. 2025, eq. 8).
     """
-    check_pair(times, "times")
-    split = as_times(split, x, "split")
     middle, cond = times.t - split * times.gap, conditions(cond)
     first = flow_map.velocity(x, times.t, middle, **cond)
     x_middle = x - per_sample(split * times.gap, x) * first
@@ -120,9 +102,4 @@ def average_velocity_by(
     return share * first + (1.0 - share) * second
 
 
-def _end(flow_map: FlowMap, x: Array, t: Array, s: Array) -> Array:
-    return check_output(flow_map(x, t, s), x, "The flow map")
-
-
-def _velocity(velocity: Velocity, x: Array, t: Array) -> Array:
-    return check_output(velocity(x, t), x, "The velocity")
+check_arguments(__name__)

@@ -8,49 +8,58 @@ variance of order 1 into a difference that should be small.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from typing import Annotated
 
-from cmcore._arrays import Time, as_times, conditions, is_number
+from cmcore._annotations import Rule
+from cmcore._arrays import as_times, conditions
+from cmcore._door import check_arguments
 from cmcore.backend import Array, stop_gradient
-from cmcore.distances import Distance, squared_l2
-from cmcore.paths import VE, Denoiser, Path
-from cmcore.solvers import Step, heun, solve
+from cmcore.distances import squared_l2
+from cmcore.paths import VE, Path
+from cmcore.solvers import heun, solve
+from cmcore.types import ConsistencyFn as ConsistencyFn
+from cmcore.types import Denoiser, Distance, GivenTime, PerSample, Samples, Step, Time
 
-ConsistencyFn = Callable[..., Array]
-"""``f(x, t, **cond)``, shaped like x, with ``f(x, t_min) = x``: `cmcore.ConsistencyFunction` or any other callable."""
+OnPath = Annotated[Time, lambda path, t: path.check(t)]
+Earlier = Annotated[
+    GivenTime,
+    Rule(lambda t, r: t < 0 or not r > t, "The pair of times must satisfy r <= t, got t = {t} and r = {r}."),
+]
+"""A time r of at most t."""
 
 
 def denoising(
     denoiser: ConsistencyFn,
-    x0: Array,
-    z: Array,
-    t: Time,
+    x0: Samples,
+    z: Samples,
+    t: OnPath,
     distance: Distance = squared_l2,
     *,
     path: Path = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> PerSample:
     """Return ``d(D(x_t, t), x_0)``, (B,): the teacher's loss, whose minimiser for squared l2 is E[x_0 | x_t].
 
     With the weight `cmcore.weightings.karras` and log-normal times it is EDM's (Karras et al. 2022, equation 8).
     """
-    return distance(denoiser(_noisy(path, x0, z, t), as_times(t, x0), **conditions(cond)), x0)
+    return distance(denoiser(_noisy(path, x0, z, t), t, **conditions(cond)), x0)
 
 
 def consistency(
     f: ConsistencyFn,
     f_target: ConsistencyFn,
-    x0: Array,
-    z: Array,
-    t: Time,
-    r: Time,
+    x0: Samples,
+    z: Samples,
+    t: GivenTime,
+    r: Earlier,
     *,
     denoiser: Denoiser | None = None,
     step: Step = heun,
     distance: Distance = squared_l2,
     path: Path = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> PerSample:
     """Return ``d(f(x_t, t), stopgrad f_target(x_r, r))``, (B,), at two points of a path, r < t.
 
     - Distillation (CD), with a teacher ``denoiser(x, t)`` of this path: x_r is where one ``step`` of its ODE leads from
@@ -61,8 +70,6 @@ def consistency(
     ``f_target`` is f itself (no target network) or f with averaged weights; no gradient reaches it either way.
     """
     x_t, cond = _noisy(path, x0, z, t), conditions(cond)
-    if is_number(t) and is_number(r) and r > t:
-        raise ValueError(f"The pair of times must satisfy r <= t, got t = {t} and r = {r}.")
     x_r = _noisy(path, x0, z, r) if denoiser is None else stop_gradient(solve(step, denoiser, x_t, (t, r), path=path))
     # The target comes first: it is done with its memory before f keeps what the backward pass needs.
     goal = stop_gradient(f_target(x_r, as_times(r, x0, "r"), **cond))
@@ -71,5 +78,7 @@ def consistency(
 
 def _noisy(path: Path, x0: Array, z: Array, t: Time) -> Array:
     """The path's point at time t for standard normal z."""
-    path.check(t)
     return path.perturb(x0, z if path.noise_std == 1.0 else path.noise_std * z, t)
+
+
+check_arguments(__name__)

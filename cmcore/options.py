@@ -12,8 +12,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+from cmcore._annotations import Called
 from cmcore._options import check_kind
 from cmcore._words import choice
 
@@ -33,6 +34,9 @@ DEVIATION = Limit(lambda v: 0 < v < math.inf, "positive and finite")
 SHARE = Limit(lambda v: 0 <= v <= 1, "from 0 to 1")
 BELOW_ONE = Limit(lambda v: 0 <= v < 1, "0 or more, and below 1")
 AT_LEAST_ONE = Limit(lambda v: 1 <= v < math.inf, "1 or more, and finite")
+
+SigmaData = Annotated[float, Called("sigma_data, the data's standard deviation,"), POSITIVE, FINITE]
+"""The data's standard deviation."""
 
 GRID_POINTS = Limit(lambda v: 2 <= v < math.inf, "2 or more, the ends of the grid")
 

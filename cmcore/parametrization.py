@@ -9,21 +9,24 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Annotated, Any, Literal, NamedTuple, Protocol
 
-from cmcore._arrays import Time, as_times, check_output, check_real, check_state, per_sample
-from cmcore._options import check_function, check_kind, check_positive
+from cmcore._annotations import Condition
+from cmcore._arrays import check_output, per_sample
+from cmcore._door import check_arguments
 from cmcore.backend import Array, Network, namespace
+from cmcore.options import DEVIATION, Limit, SigmaData
 from cmcore.paths import Path, check_end
+from cmcore.types import Elements, Samples, Time
 
 
 class Scalings(NamedTuple):
     """The four factors at times t, each shaped like t."""
 
-    c_skip: Array
-    c_out: Array
-    c_in: Array
-    c_noise: Array
+    c_skip: Elements
+    c_out: Elements
+    c_in: Elements
+    c_noise: Elements
 
 
 class Parametrization(Protocol):
@@ -32,6 +35,9 @@ class Parametrization(Protocol):
     def scalings(self, t: Array) -> Scalings:
         """Return the factors at times t."""
         ...
+
+
+AT_LEAST_ZERO_AND_FINITE = Limit(lambda v: 0 <= v < math.inf, "at least 0, and finite")
 
 
 @dataclass(frozen=True)
@@ -44,21 +50,12 @@ class Boundary:
     with sd = sigma_data, the data's standard deviation. At t_min, c_skip is exactly 1 and c_out exactly 0.
     """
 
-    sigma_data: float = 0.5
-    t_min: float = 0.002
+    sigma_data: SigmaData = 0.5
+    t_min: Annotated[float, AT_LEAST_ZERO_AND_FINITE] = 0.002
 
-    def __post_init__(self) -> None:
-        _require_sigma_data(self.sigma_data)
-        check_kind("t_min", self.t_min, float)
-        if not 0 <= self.t_min < math.inf:
-            raise ValueError(f"t_min must be at least 0, and finite, got {self.t_min}.")
-
-    def scalings(self, t: Array) -> Scalings:
+    def scalings(self, t: Elements) -> Scalings:
         """Return the factors at times t, each shaped like t."""
-        root = check_real(t, "t").sqrt(t**2 + self.sigma_data**2)
-        # 1 / (1 + u^2) rather than sd^2 / (sd^2 + ...): exactly 1 at u = 0 even where division multiplies by a reciprocal.
-        c_skip = 1.0 / (1.0 + ((t - self.t_min) / self.sigma_data) ** 2)
-        return Scalings(c_skip, self.sigma_data * (t - self.t_min) / root, 1.0 / root, _quarter_log(t))
+        return _boundary(t, self.sigma_data, self.t_min)
 
 
 @dataclass(frozen=True)
@@ -68,14 +65,11 @@ class EDM:
     A network under these is a denoiser ``D(x, t)`` and, for ECT, a consistency function with ``f(x, 0) = x``.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: SigmaData = 0.5
 
-    def __post_init__(self) -> None:
-        _require_sigma_data(self.sigma_data)
-
-    def scalings(self, t: Array) -> Scalings:
+    def scalings(self, t: Elements) -> Scalings:
         """Return the factors at times t, each shaped like t."""
-        return Boundary(self.sigma_data, 0.0).scalings(t)
+        return _boundary(t, self.sigma_data, 0.0)
 
 
 @dataclass(frozen=True)
@@ -86,19 +80,14 @@ class TrigFlow:
     the path: ``F(y, t) = -net(y, ln(sd tan t) / 4)``.
     """
 
-    sigma_data: float = 0.5
+    sigma_data: SigmaData = 0.5
     network: Literal["trigflow", "edm"] = "trigflow"
 
     end = math.pi / 2
 
-    def __post_init__(self) -> None:
-        _require_sigma_data(self.sigma_data)
-        if self.network not in ("trigflow", "edm"):
-            raise ValueError(f'The network must be "trigflow" or "edm", got {self.network!r}.')
-
-    def scalings(self, t: Array) -> Scalings:
+    def scalings(self, t: Elements) -> Scalings:
         """Return the factors at times t in [0, pi/2], each shaped like t."""
-        xp = check_real(t, "t")
+        xp = namespace(t)
         sign, c_noise = (-1.0, t) if self.network == "trigflow" else (1.0, self._edm_time(t))
         return Scalings(xp.cos(t), sign * self.sigma_data * xp.sin(t), xp.ones_like(t) / self.sigma_data, c_noise)
 
@@ -127,22 +116,16 @@ class Prediction:
 
     path: Path
     quantity: Literal["noise", "velocity", "denoiser"] = "noise"
-    time_scale: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.quantity not in ("noise", "velocity", "denoiser"):
-            raise ValueError(f'The quantity must be "noise", "velocity" or "denoiser", got {self.quantity!r}.')
-        if not 0 < self.time_scale < math.inf:
-            raise ValueError(f"time_scale must be positive and finite, got {self.time_scale}.")
+    time_scale: Annotated[float, DEVIATION] = 1.0
 
     @property
     def end(self) -> float:
         """The path's last time."""
         return self.path.end
 
-    def scalings(self, t: Array) -> Scalings:
+    def scalings(self, t: Elements) -> Scalings:
         """Return the factors at times t, each shaped like t."""
-        one = check_real(t, "t").ones_like(t)
+        one = namespace(t).ones_like(t)
         a, b = self.path.a(t), self.path.b(t)
         if self.quantity == "noise":
             c_skip, c_out = 1.0 / a, -b / a
@@ -151,6 +134,17 @@ class Prediction:
         else:
             c_skip, c_out = 0.0 * one, one
         return Scalings(c_skip, c_out, one, self.time_scale * t)
+
+
+Scaled = Annotated[
+    Parametrization,
+    Condition(
+        lambda parametrization: hasattr(parametrization, "scalings") and not isinstance(parametrization, type),
+        "A parametrisation is an object with scalings, such as cmcore.parametrization.EDM(), got {parametrization!r}.",
+        TypeError,
+    ),
+]
+"""A parametrisation, and not its class."""
 
 
 @dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
@@ -162,20 +156,13 @@ class ConsistencyFunction:
     """
 
     net: Network
-    parametrization: Parametrization
+    parametrization: Scaled
 
-    def __post_init__(self) -> None:
-        check_function("The network", self.net)
-        if isinstance(self.parametrization, type) or not hasattr(self.parametrization, "scalings"):
-            raise TypeError(
-                f"A parametrisation is an object with scalings, such as cmcore.parametrization.EDM(), got {self.parametrization!r}."
-            )
-
-    def __call__(self, x: Array, t: Time, **cond: Any) -> Array:
+    def __call__(
+        self, x: Samples, t: Annotated[Time, lambda self, t: check_end(t, *_last(self.parametrization))], **cond: Any
+    ) -> Samples:
         """Return f at the points x, (B, ...), and times t, a number or an array () or (B,)."""
-        check_state(x)
-        check_end(t, getattr(self.parametrization, "end", math.inf), f"of {type(self.parametrization).__name__}")
-        c = self.parametrization.scalings(as_times(t, x))
+        c = self.parametrization.scalings(t)
         out = check_output(self.net(per_sample(c.c_in, x) * x, c.c_noise, **cond), x)
         return per_sample(c.c_skip, x) * x + per_sample(c.c_out, x) * out
 
@@ -186,5 +173,16 @@ def _quarter_log(t: Array) -> Array:
     return 0.25 * xp.log(xp.maximum(t, xp.full_like(t, float(xp.finfo(t.dtype).smallest_normal))))
 
 
-def _require_sigma_data(sigma_data: float) -> None:
-    check_positive("sigma_data, the data's standard deviation,", sigma_data)
+def _boundary(t: Array, sigma_data: float, t_min: float) -> Scalings:
+    root = namespace(t).sqrt(t**2 + sigma_data**2)
+    # 1 / (1 + u^2) rather than sd^2 / (sd^2 + ...): exactly 1 at u = 0 even where division multiplies by a reciprocal.
+    c_skip = 1.0 / (1.0 + ((t - t_min) / sigma_data) ** 2)
+    return Scalings(c_skip, sigma_data * (t - t_min) / root, 1.0 / root, _quarter_log(t))
+
+
+def _last(parametrization: Parametrization) -> tuple[float, str]:
+    """The last time of a parametrisation, and whose it is."""
+    return getattr(parametrization, "end", math.inf), f"of {type(parametrization).__name__}"
+
+
+check_arguments(__name__)

@@ -1,7 +1,7 @@
 """Probability paths: how data turn into noise, and what one quantity at a point says about the others.
 
 A path is ``x_t = a(t) x_0 + b(t) z`` with ``z ~ N(0, noise_std^2 I)``. Its probability-flow ODE ``dx/dt = v(x, t)``
-carries the law of x_t along. Four quantities describe it at a point (x, t), each of which gives the others exactly:
+carries the distribution of x_t along. Four quantities describe it at a point (x, t), each of which gives the others exactly:
 
 - denoiser ``D = E[x_0 | x_t = x]``;
 - noise ``E[z | x_t = x] = (x - a D) / b``;
@@ -18,18 +18,51 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
-from cmcore._arrays import Time, as_times, check_above_zero, check_real, check_same, check_state, is_number, per_sample
-from cmcore._options import check_positive
+from cmcore._annotations import AboveZero, Condition, Rule, Together
+from cmcore._arrays import check_real, is_number, per_sample
+from cmcore._door import check_arguments
 from cmcore.backend import Array, namespace
+from cmcore.options import SigmaData
+from cmcore.types import Denoiser as Denoiser
+from cmcore.types import Number, PerSample, Samples, Time
 
-Denoiser = Callable[..., Array]
-"""``denoiser(x, t) -> E[x_0 | x_t = x]``, shaped like x; t is (B,)."""
-
+PathTime = Annotated[Number, lambda value: functions(value)]
+"""A time of a path: a number, or an array of any shape."""
+OnPath = Annotated[Time, lambda self, value: self.check(value)]
+"""A time of samples, which a path has."""
+DataLeft = Annotated[Time, lambda self, value: self.check_data_left(value)]
+"""The same, at which something of the data is left."""
+Ratio = Annotated[
+    PathTime,
+    Rule(
+        lambda sigma: 0 <= sigma < math.inf, "A noise-to-signal ratio sigma must be finite and at least 0, got {sigma}."
+    ),
+]
+"""A noise-to-signal ratio."""
+Later = Annotated[
+    Number,
+    lambda self, t: self.check(t),
+    Rule(
+        lambda s, t: 0 <= s <= t < math.inf,
+        "A path leads from a time s of at least 0 to a finite time t of at least s, got s = {s} and t = {t}.",
+    ),
+    lambda self, s: self.check_data_left(s),
+]
+"""A time t of a path that is not before s, at which something of the data is left."""
+LastBeta = Annotated[
+    float,
+    Rule(
+        lambda beta_min, beta_max: 0 < beta_min <= beta_max < math.inf,
+        "The betas must be positive, finite and in order, got beta_min = {beta_min}, beta_max = {beta_max}.",
+    ),
+]
+"""The greatest beta of a variance-preserving path, at least the smallest."""
+Quantity = Annotated[Samples, Together("x and the other quantity")]
+"""One of the four quantities at the points x."""
 
 _QUARTER_TURN = math.pi / 2
 _ROUNDING = 1 + 1e-6
@@ -55,7 +88,7 @@ def functions(t: Array | float) -> Any:
     return _NUMBERS if isinstance(t, (int, float)) else namespace(t)
 
 
-def check_end(t: Time, end: float, of: str, what: str = "") -> None:
+def check_end(t: Number, end: float, of: str, what: str = "") -> None:
     """Raise `ValueError` if a time, given as a number, is beyond the end of a path, or of what is defined on one."""
     if is_number(t) and not float(t) <= end * _ROUNDING:
         raise ValueError(f"Times {of} are at most {end}, got {t}{what}.")
@@ -91,81 +124,61 @@ class Path(ABC):
     def time(self, sigma: Array) -> Array:
         """Return the time at which the noise-to-signal ratio is sigma; the inverse of `sigma`."""
 
-    def sigma(self, t: Array) -> Array:
+    def sigma(self, t: Annotated[Number, lambda self, t: self.check(t)]) -> Array:
         """Return the noise-to-signal ratio ``b(t) noise_std / a(t)``: the time of the same point on `VE`."""
-        self.check(t)
         a = self.a(t)
         return math.inf if is_number(a) and a == 0 else self.b(t) * self.noise_std / a
 
-    def transition(self, s: Array, t: Array) -> tuple[Array, Array]:
-        """Return c and std, shaped like the times: ``c x_s + std z``, z standard normal, has the law at t where x_s has that at s.
+    def transition(self, s: Number, t: Later) -> tuple[Array, Array]:
+        """Return c and std, shaped like the times: ``c x_s + std z``, z standard normal, has the distribution at t where x_s has that at s.
 
         The forward process from s to t > s: ``c = a(t) / a(s)``, ``std = noise_std sqrt(b(t)^2 - (c b(s))^2)``. Numbers that are
         no such times are a `ValueError`.
         """
-        self.check(t)
-        if is_number(s) and is_number(t) and not 0 <= s <= t < math.inf:
-            raise ValueError(
-                f"A path leads from a time s of at least 0 to a finite time t of at least s, got s = {s} and t = {t}."
-            )
-        self.check_data_left(s)
         c = self.a(t) / self.a(s)
         before, after = c * self.b(s), self.b(t)
         # By the factors of the difference of squares, which lose no digits and do not overflow.
         return c, self.noise_std * functions(t).sqrt(after - before) * functions(t).sqrt(after + before)
 
-    def check(self, t: Time, what: str = "") -> None:
+    def check(self, t: Number, what: str = "") -> None:
         """Raise `ValueError` if a time, given as a number, is beyond the path's end."""
         check_end(t, self.end, f"on the path {type(self).__name__}", what)
 
-    def perturb(self, x0: Array, z: Array, t: Time) -> Array:
+    def perturb(self, x0: Samples, z: Samples, t: OnPath) -> Samples:
         """Return ``x_t = a(t) x_0 + b(t) z``; z must have `noise_std` as its standard deviation."""
-        check_state(x0, "x0")
-        check_same(x0, z, "x0 and z")
-        self.check(t)
-        t = as_times(t, x0)
         return per_sample(self.a(t), x0) * x0 + per_sample(self.b(t), x0) * z
 
-    def noise(self, x: Array, t: Time, denoised: Array) -> Array:
+    def noise(
+        self, x: Samples, t: Annotated[OnPath, AboveZero("The noise that a point holds")], denoised: Quantity
+    ) -> Samples:
         """Return ``E[z | x_t = x]`` from the denoiser's value."""
-        check_above_zero(t, x, "The noise that a point holds")
-        a, b = self._coefficients(x, t, denoised)
-        return (x - a * denoised) / b
+        return self._noise(x, t, denoised)
 
-    def score(self, x: Array, t: Time, denoised: Array) -> Array:
+    def score(self, x: Samples, t: Annotated[OnPath, AboveZero("The score")], denoised: Quantity) -> Samples:
         """Return ``grad_x log p_t(x)`` from the denoiser's value."""
-        check_above_zero(t, x, "The score")
-        a, b = self._coefficients(x, t, denoised)
-        std = b * self.noise_std
-        # Divided twice, for the square may leave the range of the dtype where the quotient does not.
-        return (a * denoised - x) / std / std
+        return self._score(x, t, denoised)
 
-    def velocity(self, x: Array, t: Time, denoised: Array) -> Array:
+    def velocity(self, x: Samples, t: Annotated[OnPath, AboveZero("The velocity")], denoised: Quantity) -> Samples:
         """Return ``dx/dt`` of the probability-flow ODE from the denoiser's value."""
-        check_above_zero(t, x, "The velocity")
-        noise = self.noise(x, t, denoised)
-        times = as_times(t, x)
-        return per_sample(self.da(times), x) * denoised + per_sample(self.db(times), x) * noise
+        noise = self._noise(x, t, denoised)
+        return per_sample(self.da(t), x) * denoised + per_sample(self.db(t), x) * noise
 
-    def denoiser_from_noise(self, x: Array, t: Time, noise: Array) -> Array:
+    def denoiser_from_noise(self, x: Samples, t: DataLeft, noise: Quantity) -> Samples:
         """Return the denoiser's value from ``E[z | x_t = x]``."""
-        self.check_data_left(t)
-        a, b = self._coefficients(x, t, noise)
+        a, b = self._coefficients(t, x)
         return (x - b * noise) / a
 
-    def denoiser_from_score(self, x: Array, t: Time, score: Array) -> Array:
+    def denoiser_from_score(self, x: Samples, t: DataLeft, score: Quantity) -> Samples:
         """Return the denoiser's value from the score (Tweedie's formula; for `VE`: ``D = x + t^2 score``)."""
-        self.check_data_left(t)
-        a, b = self._coefficients(x, t, score)
+        a, b = self._coefficients(t, x)
         std = b * self.noise_std
         return (x + std * (std * score)) / a
 
-    def denoiser_from_velocity(self, x: Array, t: Time, velocity: Array) -> Array:
+    def denoiser_from_velocity(
+        self, x: Samples, t: OnPath, velocity: Annotated[Samples, Together("x and the velocity")]
+    ) -> Samples:
         """Return the denoiser's value from the velocity of the probability-flow ODE."""
-        check_state(x)
-        check_same(x, velocity, "x and the velocity")
-        self.check(t)
-        of_x, of_velocity = self.from_velocity(as_times(t, x))
+        of_x, of_velocity = self.from_velocity(t)
         return per_sample(of_x, x) * x + per_sample(of_velocity, x) * velocity
 
     def from_velocity(self, t: Array) -> tuple[Array, Array]:
@@ -173,7 +186,7 @@ class Path(ABC):
         a, b, da, db = self.a(t), self.b(t), self.da(t), self.db(t)
         return -db / (da * b - db * a), b / (da * b - db * a)
 
-    def check_data_left(self, t: Time) -> None:
+    def check_data_left(self, t: Number) -> None:
         """Raise `ValueError` where, at a time given as a number, x holds nothing of the data."""
         self.check(t)
         if is_number(t) and t >= 0 and abs(self.a(float(t))) < _NOTHING:
@@ -181,12 +194,18 @@ class Path(ABC):
                 f"Nothing of the data is left at the end of the path {type(self).__name__}: t must be below {self.end}, got {t}."
             )
 
-    def _coefficients(self, x: Array, t: Time, other: Array) -> tuple[Array, Array]:
-        check_state(x)
-        check_same(x, other, "x and the other quantity")
-        self.check(t)
-        times = as_times(t, x)
-        return per_sample(self.a(times), x), per_sample(self.b(times), x)
+    def _noise(self, x: Array, t: Array, denoised: Array) -> Array:
+        a, b = self._coefficients(t, x)
+        return (x - a * denoised) / b
+
+    def _score(self, x: Array, t: Array, denoised: Array) -> Array:
+        a, b = self._coefficients(t, x)
+        std = b * self.noise_std
+        # Divided twice, for the square may leave the range of the dtype where the quotient does not.
+        return (a * denoised - x) / std / std
+
+    def _coefficients(self, t: Array, x: Array) -> tuple[Array, Array]:
+        return per_sample(self.a(t), x), per_sample(self.b(t), x)
 
 
 @dataclass(frozen=True)
@@ -201,9 +220,8 @@ class VE(Path):
         """Return 1."""
         return functions(t).ones_like(t)
 
-    def b(self, t: Array) -> Array:
+    def b(self, t: PathTime) -> Array:
         """Return t."""
-        functions(t)
         return t
 
     def da(self, t: Array) -> Array:
@@ -214,39 +232,34 @@ class VE(Path):
         """Return 1."""
         return functions(t).ones_like(t)
 
-    def time(self, sigma: Array) -> Array:
+    def time(self, sigma: Ratio) -> Array:
         """Return sigma."""
-        _check_ratio(sigma)
         return sigma
 
     def diffusion(self, t: Array) -> Array:
         """Return the diffusion coefficient ``sigma(t) = sqrt(2 t)`` of the forward SDE."""
         return functions(t).sqrt(2.0 * t)
 
-    def score_estimate(self, x0: Array, x: Array, t: Time) -> Array:
+    def score_estimate(self, x0: Samples, x: Samples, t: Annotated[OnPath, AboveZero("The score")]) -> Samples:
         """Return ``-(x_t - x_0) / t^2``, unbiased for the score given x_t (Song et al. 2023, equation 9)."""
-        return self.score(x, t, x0)
+        return self._score(x, t, x0)
 
 
 @dataclass(frozen=True)
 class TrigFlow(Path):
     """``x_t = cos(t) x_0 + sin(t) z`` with ``z ~ N(0, sigma_data^2 I)``, t in [0, pi/2] (Lu & Song 2024, section 3)."""
 
-    sigma_data: float = 0.5
+    sigma_data: SigmaData = 0.5
 
     end = math.pi / 2
-
-    def __post_init__(self) -> None:
-        check_positive("sigma_data, the data's standard deviation,", self.sigma_data)
 
     @property
     def noise_std(self) -> float:  # type: ignore[override]
         """The standard deviation of z, which is the data's."""
         return self.sigma_data
 
-    def time(self, sigma: Array) -> Array:
+    def time(self, sigma: Ratio) -> Array:
         """Return ``arctan(sigma / sigma_data)``."""
-        _check_ratio(sigma)
         return functions(sigma).atan(sigma / self.sigma_data)
 
     def a(self, t: Array) -> Array:
@@ -272,19 +285,16 @@ class Linear(Path):
 
     end = 1.0
 
-    def time(self, sigma: Array) -> Array:
+    def time(self, sigma: Ratio) -> Array:
         """Return ``sigma / (1 + sigma)``."""
-        _check_ratio(sigma)
         return sigma / (1.0 + sigma)
 
-    def a(self, t: Array) -> Array:
+    def a(self, t: PathTime) -> Array:
         """Return 1 - t."""
-        functions(t)
         return 1.0 - t
 
-    def b(self, t: Array) -> Array:
+    def b(self, t: PathTime) -> Array:
         """Return t."""
-        functions(t)
         return t
 
     def da(self, t: Array) -> Array:
@@ -304,19 +314,12 @@ class VP(Path):
     """
 
     beta_min: float = 0.1
-    beta_max: float = 20.0
+    beta_max: LastBeta = 20.0
 
     end = 1.0
 
-    def __post_init__(self) -> None:
-        if not 0 < self.beta_min <= self.beta_max < math.inf:
-            raise ValueError(
-                f"The betas must be positive, finite and in order, got beta_min = {self.beta_min}, beta_max = {self.beta_max}."
-            )
-
-    def time(self, sigma: Array) -> Array:
+    def time(self, sigma: Ratio) -> Array:
         """Return the t whose ``-2 ln a(t)`` is ``ln(1 + sigma^2)``."""
-        _check_ratio(sigma)
         xp = functions(sigma)
         # Where the square of a number is infinite, its logarithm is not.
         log = 2.0 * math.log(sigma) if is_number(sigma) and sigma > 1e100 else xp.log1p(sigma * sigma)
@@ -331,9 +334,8 @@ class VP(Path):
         xp = functions(t)
         return xp.sqrt(-xp.expm1(2.0 * self._log_a(t)))
 
-    def da(self, t: Array) -> Array:
+    def da(self, t: PathTime) -> Array:
         """Return ``-beta(t) a / 2`` with beta linear in t."""
-        functions(t)
         return -0.5 * (self.beta_min + (self.beta_max - self.beta_min) * t) * self.a(t)
 
     def db(self, t: Array) -> Array:
@@ -355,9 +357,8 @@ class Cosine(Path):
 
     end = 1.0
 
-    def time(self, sigma: Array) -> Array:
+    def time(self, sigma: Ratio) -> Array:
         """Return ``2 arctan(sigma) / pi``."""
-        _check_ratio(sigma)
         return functions(sigma).atan(sigma) / _QUARTER_TURN
 
     def a(self, t: Array) -> Array:
@@ -377,26 +378,28 @@ class Cosine(Path):
         return _QUARTER_TURN * self.a(t)
 
 
-def _check_ratio(sigma: Array | float) -> None:
-    functions(sigma)
-    if is_number(sigma) and not 0 <= sigma < math.inf:
-        raise ValueError(f"A noise-to-signal ratio sigma must be finite and at least 0, got {sigma}.")
+PathGiven = Annotated[
+    Path,
+    Condition(
+        lambda path: isinstance(path, Path),
+        "path must be a cmcore.paths.Path, such as cmcore.paths.VE(), got {path!r}.",
+        TypeError,
+    ),
+]
+"""A path, and not its name."""
 
 
-def check_path(path: Path) -> None:
+def check_path(path: PathGiven) -> None:
     """Raise `TypeError` for what is no path, such as its name."""
-    if not isinstance(path, Path):
-        raise TypeError(f"path must be a cmcore.paths.Path, such as cmcore.paths.VE(), got {path!r}.")
 
 
-def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Array]:
+def converted(
+    x: Samples, t: Annotated[Time, lambda source, t: source.check_data_left(t)], source: Path, target: Path
+) -> tuple[Samples, PerSample]:
     """Return the point of the target path, (B, ...), and its time, (B,), that (x, t) is on the source path.
 
     Both have the same noise-to-signal ratio, and the same share of it: ``x / a(t)`` is the same. a(t) must not be 0.
     """
-    check_state(x)
-    source.check_data_left(t)
-    t = as_times(t, x)
     time = target.time(source.sigma(t))
     return per_sample(target.a(time) / source.a(t), x) * x, time
 
@@ -404,3 +407,6 @@ def converted(x: Array, t: Time, source: Path, target: Path) -> tuple[Array, Arr
 def rebased(function: Denoiser, source: Path, target: Path) -> Denoiser:
     """Return a function to the data (a denoiser, a consistency function) of one path as that of another path's points."""
     return lambda x, t, **cond: function(*converted(x, t, target, source), **cond)
+
+
+check_arguments(__name__)

@@ -11,68 +11,83 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
-from cmcore._arrays import as_times, check_output, check_same, check_state, conditions, per_sample
-from cmcore._options import check_count, check_function, check_kind, numbers
-from cmcore._times import decreasing
+from cmcore._annotations import Condition, Counts, Function, Rule
+from cmcore._arrays import as_times, check_same, conditions, per_sample
+from cmcore._door import check_arguments
+from cmcore._times import EvaluationTimes, JumpTimes
 from cmcore.backend import Array, namespace
 from cmcore.flow_maps import FlowMap
 from cmcore.grids import T_MAX, T_MIN
-from cmcore.losses import ConsistencyFn
-from cmcore.paths import VE, Denoiser, Path, check_path
-from cmcore.solvers import Noise as Noise
+from cmcore.options import Limit
+from cmcore.paths import VE, Denoiser, Path, PathGiven
 from cmcore.solvers import Solver, Step, heun, solve
+from cmcore.types import ConsistencyFn, Samples
+from cmcore.types import Noise as Noise
+
+StartTime = Annotated[
+    float, Rule(lambda t_max: 0 < t_max < math.inf, "Sampling starts at a positive, finite time, got t_max = {t_max}.")
+]
+LastTime = Annotated[
+    float,
+    Condition(
+        lambda times, t_min: times[-1] >= t_min,
+        lambda times, t_min: f"The last of the sampling times must be at least t_min = {t_min}, got {times[-1]}.",
+    ),
+]
+Gamma = Annotated[
+    float,
+    Rule(lambda gamma: 0 <= gamma <= 1, "gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}."),
+]
+High = Annotated[
+    float,
+    Rule(lambda low, high: low < high, "Answers are clipped to [low, high], low below high; got {low} and {high}."),
+]
+OfSamples = Annotated[ConsistencyFn, Function("The consistency function f", "The consistency function")]
+"""A consistency function, whose values are checked to be like x."""
+Callback = Callable[[int, Array], None]
+"""``callback(i, x)``, called after step i."""
 
 
 def onestep(
-    f: ConsistencyFn,
-    z: Array,
-    t_max: float = T_MAX,
+    f: OfSamples,
+    z: Samples,
+    t_max: StartTime = T_MAX,
     *,
-    path: Path = VE(),
+    path: PathGiven = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> Samples:
     """Return ``f(b(t_max) noise_std z, t_max)``: one network evaluation turns standard normal z into samples."""
-    check_state(z, "z")
-    check_function("The consistency function f", f)
-    check_path(path)
-    check_kind("t_max", t_max, float)
-    if not 0 < t_max < math.inf:
-        raise ValueError(f"Sampling starts at a positive, finite time, got t_max = {t_max}.")
-    return check_output(
-        f(_start(path, z, t_max), as_times(float(t_max), z), **conditions(cond)), z, "The consistency function"
-    )
+    return f(_start(path, z, t_max), as_times(float(t_max), z), **conditions(cond))
 
 
 def multistep(
-    f: ConsistencyFn,
-    z: Array,
-    times: Sequence[float],
+    f: OfSamples,
+    z: Samples,
+    times: EvaluationTimes,
     noise: Noise,
     t_min: float = T_MIN,
-    callback: Callable[[int, Array], None] | None = None,
+    callback: Callback | None = None,
     *,
-    path: Path = VE(),
+    path: PathGiven = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> Samples:
     """Return samples after ``len(times)`` network evaluations (Song et al. 2023, algorithm 1).
 
     ``times`` decrease from t_max; ``times=(80.0,)`` is one step. Between evaluations noise takes the samples back to time t
     by the path's `cmcore.paths.Path.transition` from t_min, on `VE` noise of standard deviation ``sqrt(t^2 - t_min^2)`` (not t: f's output has
-    the law at t_min, not at 0). ``callback(i, x)`` is called after evaluation i.
+    the distribution at t_min, not at 0). ``callback(i, x)`` is called after evaluation i.
     """
-    check_state(z, "z")
-    times = decreasing(times, t_min)
-    check_function("noise", noise)
-    x = onestep(f, z, times[0], path=path, cond=cond)
+    cond = conditions(cond)
+    x = f(_start(path, z, times[0]), as_times(times[0], z), **cond)
     if callback is not None:
         callback(0, x)
     for i, t in enumerate(times[1:]):
         x = _back(path, x, t_min, t, noise(i))
-        x = check_output(f(x, as_times(t, x), **conditions(cond)), x, "The consistency function")
+        x = f(x, as_times(t, x), **cond)
         if callback is not None:
             callback(i + 1, x)
     return x
@@ -80,25 +95,22 @@ def multistep(
 
 def flow_map(
     flow_map: FlowMap,
-    z: Array,
-    times: Sequence[float],
-    path: Path = VE(),
-    callback: Callable[[int, Array], None] | None = None,
+    z: Samples,
+    times: JumpTimes,
+    path: PathGiven = VE(),
+    callback: Callback | None = None,
     *,
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> Samples:
     """Return samples at the last of the times: one jump, and network evaluation, from each time to the next.
 
     z is standard normal; the start is the path's noise at ``times[0]``, ``b(t) noise_std z``. The path is by default `VE`,
     which starts as `cmcore.paths.Linear` does. ``callback(i, x)`` is called after jump i.
     """
-    check_state(z, "z")
-    times = _way(times)
-    check_function("The flow map", flow_map)
-    check_path(path)
+    cond = conditions(cond)
     x = _noise(path, z, times[0])
     for i, (t, s) in enumerate(pairwise(times)):
-        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
+        x = flow_map(x, as_times(t, x), as_times(s, x), **cond)
         if callback is not None:
             callback(i, x)
     return x
@@ -106,16 +118,16 @@ def flow_map(
 
 def gamma(
     flow_map: FlowMap,
-    z: Array,
-    times: Sequence[float],
+    z: Samples,
+    times: JumpTimes,
     noise: Noise,
-    gamma: float = 0.0,
-    t_min: float = T_MIN,
-    callback: Callable[[int, Array], None] | None = None,
+    gamma: Gamma = 0.0,
+    t_min: LastTime = T_MIN,
+    callback: Callback | None = None,
     *,
-    path: Path = VE(),
+    path: PathGiven = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> Samples:
     """Return samples at the last of the times by CTM's gamma-sampling (Kim et al. 2024, algorithm 3).
 
     A jump towards time t' ends below it, at ``s = t_min + sqrt(1 - gamma^2) (t' - t_min)``; noise, on `VE` of standard deviation
@@ -123,20 +135,12 @@ def gamma(
     all the way. With gamma = 0 no noise is drawn and this is the function `flow_map`; with gamma = 1, and t_min for the last
     time, it is `multistep`. ``callback(i, x)`` is called after jump i, its noise included.
     """
-    check_state(z, "z")
-    times = _way(times)
-    if not 0 <= gamma <= 1:
-        raise ValueError(f"gamma must be from 0, no noise, to 1, consistency sampling; got {gamma}.")
-    if times[-1] < t_min:
-        raise ValueError(f"The last of the sampling times must be at least t_min = {t_min}, got {times[-1]}.")
-    check_function("The flow map", flow_map)
-    check_function("noise", noise)
-    check_path(path)
+    cond = conditions(cond)
     x = _start(path, z, times[0])
     last = len(times) - 2
     for i, (t, after) in enumerate(pairwise(times)):
         s = after if i == last else _below(path, after, t_min, gamma)
-        x = check_output(flow_map(x, as_times(t, x), as_times(s, x), **conditions(cond)), x, "The flow map")
+        x = flow_map(x, as_times(t, x), as_times(s, x), **cond)
         if s < after:
             x = _back(path, x, s, after, noise(i))
         if callback is not None:
@@ -146,19 +150,15 @@ def gamma(
 
 def ode(
     denoiser: Denoiser,
-    z: Array,
-    times: Sequence[float],
+    z: Samples,
+    times: JumpTimes,
     method: Step | Solver = heun,
-    callback: Callable[[int, Array], None] | None = None,
+    callback: Callback | None = None,
     *,
-    path: Path = VE(),
+    path: PathGiven = VE(),
     cond: Mapping[str, Array] | None = None,
-) -> Array:
+) -> Samples:
     """Return samples at the last of the times: `cmcore.solvers.solve` from the path's noise ``b(t) noise_std z`` at ``times[0]``."""
-    check_state(z, "z")
-    times = _way(times)
-    check_function("The denoiser", denoiser)
-    check_path(path)
     given = conditions(cond)
     return solve(method, lambda x, t: denoiser(x, t, **given), _start(path, z, times[0]), times, callback, path)
 
@@ -174,7 +174,7 @@ def _noise(path: Path, z: Array, t: float) -> Array:
 
 
 def _back(path: Path, x: Array, s: float, t: float, fresh: Array) -> Array:
-    """The samples taken from the law at s to that at t > s by fresh noise."""
+    """The samples taken from the distribution at s to that at t > s by fresh noise."""
     check_same(x, fresh, "The samples and the noise")
     c, std = path.transition(s, t)
     return (x if c == 1.0 else c * x) + std * fresh
@@ -189,54 +189,40 @@ def _below(path: Path, t: float, t_min: float, gamma: float) -> float:
     return below
 
 
-def clipped(f: ConsistencyFn, low: float = -1.0, high: float = 1.0) -> ConsistencyFn:
-    """Return a consistency function or denoiser whose answers are clipped to [low, high], as published samplers of images do.
+def clipped(f: ConsistencyFn, low: float = -1.0, high: High = 1.0) -> ConsistencyFn:
+    """Return a consistency function or denoiser whose values are clipped to [low, high], as published samplers of images do.
 
     Every sampler and solver takes it in place of f; the times and the conditions are handed on.
     """
-    if not low < high:
-        raise ValueError(f"Answers are clipped to [low, high], low below high; got {low} and {high}.")
 
-    def answer(x: Array, *times: Array, **cond: Any) -> Array:
+    def within(x: Array, *times: Array, **cond: Any) -> Array:
         denoised = f(x, *times, **cond)
         return namespace(denoised).clip(denoised, low, high)
 
-    return answer
+    return within
 
 
-def seeded_noise(seed: int, images: Iterable[int], shape: Sequence[int], draw: int = 0) -> np.ndarray:
+SEQUENCES = Condition(
+    lambda images, shape: isinstance(images, Iterable) and isinstance(shape, Sequence),
+    "images must be numbers in a sequence, shape a tuple such as (3, 32, 32), got {images!r} and {shape!r}.",
+    TypeError,
+)
+
+
+def seeded_noise(
+    seed: Annotated[int, Limit(lambda v: v >= 0, "0 or more")],
+    images: Annotated[Iterable[int], SEQUENCES, Counts("The number of an image")],
+    shape: Annotated[Sequence[int], Counts("A side of shape")],
+    draw: Annotated[int, Limit(lambda v: v >= 0, "a whole number, 0 or more")] = 0,
+) -> np.ndarray:
     """Return standard normal noise, (B, *shape) float32 on the host, for the images with the given numbers.
 
     Image i of a seed gets the same numbers whatever the batch, backend or device: each (seed, i, draw) has its own
     counter-based stream (Philox; Salmon et al. 2011). Draw 0 starts a sample; the noise of a multistep sampler follows.
     """
-    check_kind("seed", seed, int)
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}.")
-    check_count("draw", draw, 0)
-    if not isinstance(images, Iterable) or not isinstance(shape, Sequence):
-        raise TypeError(
-            f"images must be numbers in a sequence, shape a tuple such as (3, 32, 32), got {images!r} and {shape!r}."
-        )
-    images = list(images)
-    for number in images:
-        check_count("The number of an image", number, 0)
-    for side in shape:
-        check_count("A side of shape", side, 0)
     streams = (np.random.Generator(np.random.Philox(np.random.SeedSequence((seed, i, draw)))) for i in images)
     noise = [g.standard_normal(tuple(shape), dtype=np.float32) for g in streams]
     return np.stack(noise) if noise else np.zeros((0, *shape), np.float32)
 
 
-def _way(times: Sequence[float]) -> list[float]:
-    """The times of a way as Python's numbers; `ValueError` unless there are two at least, and they decrease to at least 0."""
-    times = numbers("The sampling times", times)
-    if len(times) < 2:
-        raise ValueError(
-            f"Sampling with a flow map needs at least two times, the start and the end, got {list(times)}."
-        )
-    # Every time but the last is one that a jump starts from.
-    starts, end = decreasing(times[:-1], 0.0), float(times[-1])
-    if not 0 <= end < starts[-1]:
-        raise ValueError(f"The sampling times must decrease to one of at least 0, got {[*starts, end]}.")
-    return [*starts, end]
+check_arguments(__name__)

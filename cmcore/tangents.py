@@ -7,40 +7,33 @@ is a consistency function.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
+from typing import Annotated
 
-from cmcore._arrays import (
-    Time,
-    as_own_times,
-    check_output,
-    check_same,
-    check_state,
-    conditions,
-    per_sample,
-    sum_samples,
-)
-from cmcore.backend import Array, Network, jvp, stop_gradient
+from cmcore._annotations import Called, Function, Together
+from cmcore._arrays import check_same, conditions, per_sample, sum_samples
+from cmcore._door import check_arguments
+from cmcore.backend import Array, Network, jvp, namespace, stop_gradient
 from cmcore.distances import squared_l2
+from cmcore.options import AT_LEAST_ZERO, DEVIATION
 from cmcore.paths import TrigFlow
+from cmcore.types import Derivative as Derivative
+from cmcore.types import OwnTime, PerSample, Samples
 
-Derivative = Callable[[Callable[..., Array], tuple[Array, ...], tuple[Array, ...]], tuple[Array, Array]]
-"""``derivative(f, primals, tangents) -> (f(*primals), its derivative along the tangents)``: `exact` or a difference."""
+Tangents = Annotated[tuple[Array, ...], lambda primals, tangents: _check_tangents(primals, tangents)]
+"""A direction for each primal, shaped like it."""
 
 
-def exact(f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> tuple[Array, Array]:
+def exact(f: Callable[..., Array], primals: tuple[Array, ...], tangents: Tangents) -> tuple[Array, Array]:
     """Return f and its derivative along the tangents: the framework's Jacobian-vector product."""
-    _check_tangents(primals, tangents)
     return jvp(f, primals, tangents)
 
 
-def central_difference(h: float) -> Derivative:
+def central_difference(h: Annotated[float, Called("The step of a central difference"), DEVIATION]) -> Derivative:
     """Return the derivative by ``(f(p + h v) - f(p - h v)) / (2 h)``: three evaluations, no automatic differentiation.
 
     Its error is of order h^2 plus rounding / h: in float32 about 3e-5 at h = 0.002, and larger on both sides of it.
     """
-    if not 0 < h < math.inf:
-        raise ValueError(f"The step of a central difference must be positive and finite, got {h}.")
 
     def derivative(
         f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]
@@ -61,15 +54,15 @@ def derivative(difference: float) -> Derivative:
 
 
 def trigflow_tangent(
-    net: Network,
-    x: Array,
-    t: Time,
-    velocity: Array,
+    net: Annotated[Network, Function("The network", "The network")],
+    x: Samples,
+    t: Annotated[OwnTime, lambda sigma_data, t: TrigFlow(sigma_data).check(t)],
+    velocity: Annotated[Samples, Together("x and the velocity")],
     sigma_data: float,
     warmup: Array | float = 1.0,
     differentiate: Derivative = exact,
     cond: Mapping[str, Array] | None = None,
-) -> tuple[Array, Array]:
+) -> tuple[Samples, Samples]:
     """Return ``F(x / sd, t)`` and the tangent g of `cmcore.parametrization.TrigFlow`, each (B, ...) (Lu & Song 2024, alg. 1).
 
     ::
@@ -80,14 +73,11 @@ def trigflow_tangent(
     nothing overflows as t tends to 0 or pi / 2. x is a point at time t, (B,), on the path `cmcore.paths.TrigFlow` and
     ``velocity`` its dx/dt. Gradients flow through F, not through g.
     """
-    xp = check_state(x)
-    TrigFlow(sigma_data).check(t)
-    t = as_own_times(t, x)
-    check_same(x, velocity, "x and the velocity")
+    xp = namespace(x)
     cos, sin = xp.cos(t), xp.sin(t)
     scale = per_sample(cos * sin, x)
     out, along = differentiate(
-        lambda y, s: check_output(net(y, s, **conditions(cond)), y),
+        lambda y, s: net(y, s, **conditions(cond)),
         (x / sigma_data, t),
         (scale * velocity / sigma_data, cos * sin),
     )
@@ -97,23 +87,18 @@ def trigflow_tangent(
     return out, stop_gradient(g)
 
 
-def normalized(g: Array, c: float) -> Array:
+def normalized(g: Samples, c: Annotated[float, Called("The constant c of a normalisation"), AT_LEAST_ZERO]) -> Samples:
     """Return each sample's ``g / (|g| + c)`` with |g| the Euclidean norm of the whole sample; c = inf leaves g as it is."""
-    xp = check_state(g, "g")
-    if not c >= 0:
-        raise ValueError(f"The constant c of a normalisation must be at least 0, got {c}.")
     if c == float("inf"):
         return g
-    return g / per_sample(xp.sqrt(sum_samples(g * g)) + c, g)
+    return g / per_sample(namespace(g).sqrt(sum_samples(g * g)) + c, g)
 
 
-def toward(out: Array, g: Array) -> Array:
+def toward(out: Samples, g: Samples) -> PerSample:
     """Return ``mean |out - stopgrad(out + g)|^2``, (B,), whose gradient step moves ``out`` along g.
 
     Its gradient is that of ``-2 / D <out, stopgrad(g)>``; its value says nothing of the quality (Lu & Song 2024, eq. 8).
     """
-    check_state(out, "out")
-    check_same(out, g, "out and g")
     return squared_l2(out, stop_gradient(out + g))
 
 
@@ -122,3 +107,6 @@ def _check_tangents(primals: tuple[Array, ...], tangents: tuple[Array, ...]) -> 
         raise ValueError(f"A derivative needs one tangent for each primal, got {len(tangents)} for {len(primals)}.")
     for primal, tangent in zip(primals, tangents, strict=True):
         check_same(primal, tangent, "A primal and its tangent")
+
+
+check_arguments(__name__)

@@ -6,52 +6,49 @@ larger time of the pair, as the reference code of Song et al. (2023) does.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
+from typing import Annotated
 
-from cmcore.backend import Array, namespace
-from cmcore.grids import TimePair, check_pair
+from cmcore._annotations import Called
+from cmcore._door import check_arguments
+from cmcore.backend import namespace
+from cmcore.options import DEVIATION
+from cmcore.types import PerSample, TimePair
+from cmcore.types import Weighting as Weighting
 
-Weighting = Callable[[TimePair, float], Array]
-"""``weighting(pair, sigma_data) -> (B,)``."""
+DataDeviation = Annotated[float, Called("sigma_data, the data's standard deviation,"), DEVIATION]
 
 
-def uniform(pair: TimePair, sigma_data: float) -> Array:
+def uniform(pair: TimePair, sigma_data: float) -> PerSample:
     """Return 1, the paper's lambda."""
-    check_pair(pair)
     return namespace(pair.t).ones_like(pair.t)
 
 
-def snr(pair: TimePair, sigma_data: float) -> Array:
+def snr(pair: TimePair, sigma_data: float) -> PerSample:
     """Return the signal-to-noise ratio ``1 / t^2``."""
-    check_pair(pair)
     return pair.t**-2
 
 
-def snr_plus_one(pair: TimePair, sigma_data: float) -> Array:
+def snr_plus_one(pair: TimePair, sigma_data: float) -> PerSample:
     """Return ``1 / t^2 + 1``."""
-    check_pair(pair)
     return pair.t**-2 + 1.0
 
 
-def truncated_snr(pair: TimePair, sigma_data: float) -> Array:
+def truncated_snr(pair: TimePair, sigma_data: float) -> PerSample:
     """Return ``max(1 / t^2, 1)`` (Salimans & Ho 2022)."""
-    check_pair(pair)
-    return namespace(pair.t).maximum(pair.t**-2, uniform(pair, sigma_data))
+    return namespace(pair.t).maximum(pair.t**-2, namespace(pair.t).ones_like(pair.t))
 
 
-def karras(pair: TimePair, sigma_data: float) -> Array:
+def karras(pair: TimePair, sigma_data: DataDeviation) -> PerSample:
     """Return ``1 / t^2 + 1 / sigma_data^2``: every time's denoising loss is equally large at the start of training.
 
     It equals EDM's ``(t^2 + sd^2) / (t sd)^2`` (Karras et al. 2022, table 1).
     """
-    check_pair(pair)
-    if not 0 < sigma_data < math.inf:
-        raise ValueError(f"sigma_data, the data's standard deviation, must be positive and finite, got {sigma_data}.")
     return pair.t**-2 + sigma_data**-2
 
 
-def inverse_gap(pair: TimePair, sigma_data: float) -> Array:
+def inverse_gap(pair: TimePair, sigma_data: float) -> PerSample:
     """Return ``1 / (t - r)`` (iCT, ECT): it keeps the gradient's size as the grid is refined."""
-    check_pair(pair)
     return 1.0 / pair.gap
+
+
+check_arguments(__name__)

@@ -421,7 +421,7 @@ ELSEWHERE = {
     # Of numbers or times, not of a batch: above, or in the tests of their rooms.
     "karras_host", "karras", "karras_time", "karras_slope", "karras_midpoint", "uniform_pair", "lognormal_index_pmf",
     "lognormal_index_pair", "uniform", "logistic_time", "heavy_tailed_time", "lognormal_time", "ect_pair", "check_range",
-    "check_pair", "snr", "snr_plus_one", "truncated_snr", "inverse_gap", "seeded_noise", "derivative", "central_difference",
+    "snr", "snr_plus_one", "truncated_snr", "inverse_gap", "seeded_noise", "derivative", "central_difference",
     # Of a function: tests/test_reverse_sde.py.
     "clipped",
     # Of a Jacobian-vector product, which NumPy has not; of many points.

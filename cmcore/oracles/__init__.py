@@ -1,4 +1,4 @@
-"""Closed forms: laws of the data for which score, denoiser and, mostly, the exact flow map are known.
+"""Closed forms: distributions of the data for which score, denoiser and, mostly, the exact flow map are known.
 
 An oracle answers for the path ``x_t = x_0 + t z`` of the paper, z standard normal:
 

@@ -11,8 +11,8 @@
 """
 
 from cmcore.solvers.loop import Memory, Solver, solve, trajectory
+from cmcore.solvers.multistep import LMS, DPMpp2M, dpmpp_2m, lms
 from cmcore.solvers.onestep import Step, dpm2, dpmpp_2s, euler, heun
-from cmcore.solvers.remembering import LMS, DPMpp2M, dpmpp_2m, lms
 from cmcore.solvers.reverse_sde import DPMppMSDE, DPMppSDE
 from cmcore.solvers.stochastic import Ancestral, Churn, Noise
 

@@ -13,14 +13,24 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from cmcore._arrays import as_times, check_above_zero
-from cmcore.backend import Array
-from cmcore.paths import Denoiser
+from cmcore._annotations import Rule
+from cmcore._arrays import as_times
+from cmcore._door import check_arguments
 from cmcore.solvers.loop import Memory, Solver, interval
-from cmcore.solvers.onestep import denoised
-from cmcore.solvers.remembering import check_order, lagrange
+from cmcore.solvers.multistep import Order, lagrange
+from cmcore.solvers.onestep import OfPoints
 from cmcore.solvers.stochastic import Noise, add_noise
+from cmcore.types import Samples
+
+Scale = Annotated[
+    float,
+    Rule(
+        lambda eta, s_noise: 0 <= eta < math.inf and 0 <= s_noise < math.inf,
+        "eta and s_noise must be finite numbers of at least 0, got {eta} and {s_noise}.",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -33,21 +43,16 @@ class DPMppMSDE(Solver):
     """
 
     noise: Noise
-    order: int = 2
+    order: Order = 2
     eta: float = 1.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        check_order(self.order)
-        _check_noise(self.eta, self.s_noise)
+    s_noise: Scale = 1.0
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i; the memory holds the last values of the denoiser, newest first."""
-        t, r = interval(times, i)
-        check_above_zero(t, x, "The slope with which a step starts")
-        values = (denoised(denoiser, x, as_times(t, x)), *memory)[: self.order]
+        t, r = interval(x, times, i)
+        values = (denoiser(x, as_times(t, x)), *memory)[: self.order]
         if r == 0:
             return values[0], values
         h = math.log(t / r)
@@ -68,18 +73,14 @@ class DPMppSDE(Solver):
 
     noise: Noise
     eta: float = 1.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        _check_noise(self.eta, self.s_noise)
+    s_noise: Scale = 1.0
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i."""
-        t, r = interval(times, i)
-        check_above_zero(t, x, "The slope with which a step starts")
-        start = denoised(denoiser, x, as_times(t, x))
+        t, r = interval(x, times, i)
+        start = denoiser(x, as_times(t, x))
         if r == 0:
             return start, memory
         h, s = math.log(t / r), math.sqrt(t * r)
@@ -88,14 +89,9 @@ class DPMppSDE(Solver):
         kept, fresh = math.exp(-self.eta * h / 2), self.s_noise * math.sqrt(-math.expm1(-self.eta * h))
         middle = half * x + (1 - half) * start
         shaken = add_noise(middle, s * fresh, self.noise, 2 * i)
-        between = denoised(denoiser, shaken, as_times(s, x))
+        between = denoiser(shaken, as_times(s, x))
         x = half**2 * x + (1 - half**2) * between + (r / s) * kept * (shaken - middle)
         return add_noise(x, r * fresh, self.noise, 2 * i + 1), memory
-
-
-def _check_noise(eta: float, s_noise: float) -> None:
-    if not (0 <= eta < math.inf and 0 <= s_noise < math.inf):
-        raise ValueError(f"eta and s_noise must be finite numbers of at least 0, got {eta} and {s_noise}.")
 
 
 def _weights(points: Sequence[float], k: float) -> list[float]:
@@ -115,3 +111,6 @@ def _moment(power: int, k: float) -> float:
             return math.exp(-k) * total
         n += 1
         term *= k / n
+
+
+check_arguments(__name__)

@@ -5,15 +5,31 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from cmcore._arrays import check_same, check_state
+from cmcore._annotations import Rule
+from cmcore._arrays import check_same
+from cmcore._door import check_arguments
 from cmcore.backend import Array
-from cmcore.paths import Denoiser
-from cmcore.solvers.loop import Memory, Solver, check_method, interval
-from cmcore.solvers.onestep import Step, euler, heun
+from cmcore.options import Limit
+from cmcore.solvers.loop import Memory, Method, Solver, interval
+from cmcore.solvers.onestep import OfPoints, euler, heun
+from cmcore.types import Noise as Noise
+from cmcore.types import Samples
 
-Noise = Callable[[int], Array]
-"""``noise(i)``: fresh standard normal numbers, shaped like x; each i is asked for at most once."""
+Scale = Annotated[float, Limit(lambda v: 0 <= v < math.inf, "a finite number of at least 0")]
+"""What a standard deviation is multiplied by."""
+ScaleOfChurn = Annotated[
+    float,
+    Rule(
+        lambda s_churn, s_noise: s_churn >= 0 and 0 <= s_noise < math.inf,
+        "s_churn and s_noise must be at least 0, s_noise finite, got {s_churn} and {s_noise}.",
+    ),
+]
+LastChurn = Annotated[
+    float,
+    Rule(lambda s_tmin, s_tmax: s_tmin <= s_tmax, "s_tmin must be at most s_tmax, got {s_tmin} and {s_tmax}."),
+]
 
 
 @dataclass(frozen=True)
@@ -26,20 +42,14 @@ class Ancestral(Solver):
     """
 
     noise: Noise
-    eta: float = 1.0
-    s_noise: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not (self.eta >= 0 and math.isfinite(self.eta)):
-            raise ValueError(f"eta must be a finite number of at least 0, got {self.eta}.")
-        if not 0 <= self.s_noise < math.inf:
-            raise ValueError(f"s_noise must be a finite number of at least 0, got {self.s_noise}.")
+    eta: Scale = 1.0
+    s_noise: Scale = 1.0
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i."""
-        t, r = interval(times, i)
+        t, r = interval(x, times, i)
         fresh = min(1.0, self.eta * math.sqrt(1 - (r / t) ** 2))
         x = euler(denoiser, x, t, r * math.sqrt(1 - fresh**2))
         return add_noise(x, self.s_noise * r * fresh, self.noise, i), memory
@@ -57,24 +67,15 @@ class Churn(Solver):
     noise: Noise
     s_churn: float = 40.0
     s_tmin: float = 0.0
-    s_tmax: float = math.inf
-    s_noise: float = 1.0
-    method: Step | Solver = heun
-
-    def __post_init__(self) -> None:
-        check_method(self.method)
-        if not (self.s_churn >= 0 and 0 <= self.s_noise < math.inf):
-            raise ValueError(
-                f"s_churn and s_noise must be at least 0, s_noise finite, got {self.s_churn} and {self.s_noise}."
-            )
-        if not self.s_tmin <= self.s_tmax:
-            raise ValueError(f"s_tmin must be at most s_tmax, got {self.s_tmin} and {self.s_tmax}.")
+    s_tmax: LastChurn = math.inf
+    s_noise: ScaleOfChurn = 1.0
+    method: Method = heun
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i."""
-        t, r = interval(times, i)
+        t, r = interval(x, times, i)
         gamma = min(self.s_churn / (len(times) - 1), math.sqrt(2) - 1) if self.s_tmin <= t <= self.s_tmax else 0.0
         x = add_noise(x, self.s_noise * t * math.sqrt(gamma * (2 + gamma)), self.noise, i)
         if isinstance(self.method, Solver):
@@ -82,11 +83,13 @@ class Churn(Solver):
         return self.method(denoiser, x, t * (1 + gamma), r), memory
 
 
-def add_noise(x: Array, std: float, noise: Noise, i: int) -> Array:
+def add_noise(x: Samples, std: float, noise: Callable[[int], Array], i: int) -> Samples:
     """Return x with noise of a standard deviation; where that is 0 none is drawn."""
     if std == 0:
         return x
-    check_state(x)
     fresh = noise(i)
     check_same(x, fresh, "x and the noise")
     return x + std * fresh
+
+
+check_arguments(__name__)

@@ -306,9 +306,9 @@ def test_coefficients_of_integers_are_refused_on_every_backend(name):
 
 # Public functions and classes that none of the tables above or of tests/test_public_functions.py calls, and why not.
 ELSEWHERE = {
-    **dict.fromkeys(("check_path", "check_end", "functions", "check_pair", "check_range", "interval"), "part of the checks"),
+    **dict.fromkeys(("check_path", "check_end", "functions", "check_range", "interval"), "part of the checks"),
     **dict.fromkeys(("Path", "Oracle", "Solver", "Parametrization", "Schedule"), "abstract"),
-    **dict.fromkeys(("Scalings", "TimePair", "Fit", "Found", "Snapshot", "Profile", "Statistics", "PrecisionRecall", "DensityCoverage", "KID"), "results, not checked"),
+    **dict.fromkeys(("Scalings", "Fit", "Found", "Snapshot", "Profile", "Statistics", "PrecisionRecall", "DensityCoverage", "KID"), "results, not checked"),
     **dict.fromkeys(("exact", "eulerian", "lagrangian", "jvp"), "of a derivative: tests/test_tangents.py, test_flow_maps.py"),
     **dict.fromkeys(("central_difference", "derivative"), "settings: tests/test_tangents.py"),
     **dict.fromkeys(("trajectory", "rebased", "seeded_noise"), "a loop or a wrapper around what is tried"),

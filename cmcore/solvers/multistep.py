@@ -1,24 +1,23 @@
-"""Multistep methods in the sense of numerical analysis: one evaluation a step, and higher order from earlier ones."""
+"""Linear multistep methods, in the sense of numerical analysis: one evaluation a step, and higher order from earlier ones."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Annotated
 
-from cmcore._arrays import as_times, check_above_zero
-from cmcore._options import check_kind
-from cmcore.backend import Array
-from cmcore.paths import Denoiser
+from cmcore._annotations import Called, Rule
+from cmcore._arrays import as_times
+from cmcore._door import check_arguments
 from cmcore.solvers.loop import Memory, Solver, interval
-from cmcore.solvers.onestep import denoised, slope
+from cmcore.solvers.onestep import OfPoints, slope
+from cmcore.types import Samples
 
-
-def check_order(order: int) -> None:
-    """Raise `TypeError` or `ValueError` for an order that no multistep method has."""
-    check_kind("The order", order, int)
-    if order < 1:
-        raise ValueError(f"The order must be at least 1, got {order}.")
+Order = Annotated[
+    int, Called("The order"), Rule(lambda order: order >= 1, "The order must be at least 1, got {order}.")
+]
+"""The order of a multistep method."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,11 @@ class DPMpp2M(Solver):
     """
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i; the memory is the last value of the denoiser."""
-        t, r = interval(times, i)
-        check_above_zero(t, x, "The slope with which a step starts")
-        now = denoised(denoiser, x, as_times(t, x))
+        t, r = interval(x, times, i)
+        now = denoiser(x, as_times(t, x))
         target = now
         if memory and r > 0:
             (before,) = memory
@@ -53,17 +51,13 @@ class LMS(Solver):
     may end at time 0.
     """
 
-    order: int = 4
-
-    def __post_init__(self) -> None:
-        check_order(self.order)
+    order: Order = 4
 
     def step(
-        self, denoiser: Denoiser, x: Array, times: Sequence[float], i: int, memory: Memory
-    ) -> tuple[Array, Memory]:
+        self, denoiser: OfPoints, x: Samples, times: Sequence[float], i: int, memory: Memory
+    ) -> tuple[Samples, Memory]:
         """Take step i; the memory holds the last slopes, newest first."""
-        t, r = interval(times, i)
-        check_above_zero(t, x, "The slope with which a step starts")
+        t, r = interval(x, times, i)
         slopes = (slope(denoiser, x, as_times(t, x)), *memory)[: self.order]
         # In units of the step, in which the newest point is 0 and the end is 1, the integrals lose no digits.
         points = [(float(times[i - j]) - t) / (r - t) for j in range(len(slopes))]
@@ -90,3 +84,6 @@ def lagrange(points: Sequence[float]) -> Iterator[list[float]]:
                 shifted = zip([0.0, *polynomial], [*polynomial, 0.0], strict=True)
                 polynomial = [(up - other * same) / (own - other) for up, same in shifted]
         yield polynomial
+
+
+check_arguments(__name__)
