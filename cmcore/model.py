@@ -26,6 +26,7 @@ from cmcore.generate import Sampler, fitting_batch
 from cmcore.networks import Architecture
 from cmcore.networks.cost import parameters
 from cmcore.optimization import Optimizer
+from cmcore.options import function_name
 from cmcore.recipes import Recipe
 from cmcore.run import hub
 from cmcore.types import Array, Network
@@ -234,7 +235,7 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
     manifest = {
         "recipe": recipe_to_json(model.recipe),
         "path": type(model.recipe.path).__name__.lower(),
-        "parametrization": model.recipe.form,
+        "parametrization": model.recipe.parametrization_data,
         "sigma_data": model.recipe.sigma_data,
         "network": networks.to_config(model.architecture),
         "data": {**asdict(model.data), "range": [-1, 1]},
@@ -286,7 +287,7 @@ def load_model(source: str | PathLike[str]) -> Model:
             manifest["about"],
         )
         recorded = (manifest["path"], manifest["parametrization"])
-        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.form):
+        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.parametrization_data):
             raise ValueError("Its path or parametrisation is not the one this version gives its recipe.")
         if model.architecture.shape != model.data.shape:
             raise ValueError("Its network and its data have different shapes.")
@@ -314,8 +315,9 @@ def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe and all its options as plain JSON data."""
-    options = asdict(recipe)
+    """Return a recipe and all its options as plain JSON data; `ValueError` for a function without a name to be found by."""
+    functions = {f.name: v for f in fields(recipe) if callable(v := getattr(recipe, f.name))}
+    options = asdict(replace(recipe, **{name: function_name(function) for name, function in functions.items()}))
     # In files, from before the average had settings of its own, these are among the optimiser's.
     options["optimizer"] |= options.pop("average")
     return {"name": recipe.name, "options": _plain({**{n: options[n] for n in FIRST if n in options}, **options})}

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping
 from cmcore._arrays import (
     Time,
     as_own_times,
+    as_times,
     check_output,
     check_same,
     check_state,
@@ -20,7 +21,7 @@ from cmcore._arrays import (
     per_sample,
     sum_samples,
 )
-from cmcore.backend import Array, Network, jvp, stop_gradient
+from cmcore.backend import Array, Network, jvp, namespace, stop_gradient
 from cmcore.distances import squared_l2
 from cmcore.paths import TrigFlow
 
@@ -60,6 +61,29 @@ def derivative(difference: float) -> Derivative:
     return central_difference(difference) if difference else exact
 
 
+def backward_difference(h: float) -> Derivative:
+    """Return sCM's discrete derivative, for `trigflow_tangent` alone: two evaluations, of order h (Lu & Song 2024, algorithm 2).
+
+    ``dF/dt = (cos h F(y_t, t) - F(y_s, s)) / sin h`` at s = t - h, where ``y_s = cos h y_t - sin h dy/dt`` is on the path TrigFlow where a
+    datum and its noise lead, or one DDIM step of the ODE. h is half of t where it is more.
+    """
+    if not 0 < h < math.pi / 2:
+        raise ValueError(f"The step of sCM's difference must be above 0 and below pi / 2, got {h}.")
+
+    def derivative(
+        f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
+        _check_tangents(primals, tangents)
+        (y, t), (along, rate) = primals, tangents
+        xp = namespace(t)
+        step = xp.minimum(0.0 * t + h, 0.5 * t)
+        cos, sin, scale = (per_sample(v, y) for v in (xp.cos(step), xp.sin(step), rate))
+        out, earlier = f(y, t), f(cos * y - sin * along / scale, t - step)
+        return out, scale * (cos * out - earlier) / sin
+
+    return derivative
+
+
 def trigflow_tangent(
     net: Network,
     x: Array,
@@ -95,6 +119,19 @@ def trigflow_tangent(
     rest = scale * x + sigma_data * along
     g = -per_sample(cos**2, x) * (sigma_data * steady - velocity) - warmup * rest
     return out, stop_gradient(g)
+
+
+def rcm_warmup(g: Array, out: Array, t: Time, velocity: Array, sigma_data: float, warmup: Array | float) -> Array:
+    """Return `trigflow_tangent`'s g as rCM warms it up, from F, ``out``, and dx/dt (Zheng et al. 2025, section 3)::
+
+    g = -cos t sqrt(1 - r^2 sin^2 t) (sd F - dx/dt) - r cos t sin t (x + sd dF/dt),     r = warmup
+    """
+    xp = check_state(g, "g")
+    check_same(g, velocity, "g and the velocity")
+    t = as_times(t, g)
+    cos, sin = xp.cos(t), xp.sin(t)
+    more = cos * (cos - xp.sqrt(1.0 - (warmup * sin) ** 2))
+    return g + per_sample(more, g) * (sigma_data * stop_gradient(out) - velocity)
 
 
 def normalized(g: Array, c: float) -> Array:

@@ -55,3 +55,14 @@ def inverse_gap(pair: TimePair, sigma_data: float) -> Array:
     """Return ``1 / (t - r)`` (iCT, ECT): it keeps the gradient's size as the grid is refined."""
     check_pair(pair)
     return 1.0 / pair.gap
+
+
+def inverse_root_gap(pair: TimePair, sigma_data: float) -> Array:
+    """Return ``1 / sqrt(t - r)``, one of the weights that programs for TCM offer."""
+    check_pair(pair)
+    return pair.gap**-0.5
+
+
+def inverse_c_out(pair: TimePair, sigma_data: float) -> Array:
+    """Return ``1 / c_out(t)`` of EDM's scalings, the root of `karras`: one of the weights that programs for TCM offer."""
+    return karras(pair, sigma_data) ** 0.5

@@ -113,7 +113,8 @@ class ImprovedConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, Noise
 class Nearing(Part):
     """ECT's map from t to r, which nears t stage by stage.
 
-    ``k = 0`` is the paper's constant map. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage does (0.001).
+    ``k = 0`` is the paper's constant map. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage does (0.001); ``min_r`` is
+    the least r of times above it, as in TCM's program (1e-6).
     """
 
     q: float = option(
@@ -122,10 +123,16 @@ class Nearing(Part):
     k: float = option(8.0, "how much earlier small times near; 0: the constant map", NOT_NEGATIVE)
     b: float = option(1.0, "slope of the sigmoid in t", POSITIVE)
     min_gap: float = option(0.0, "least (t - r) / t", BELOW_ONE)
+    min_r: float = option(0.0, "least r, for all t above it", NOT_NEGATIVE)
 
     def nearing(self, t: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Return times t with the r of the stage."""
-        return grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
+        times = grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
+        if not self.min_r:
+            return times
+        xp, least = namespace(t), 0.0 * t + self.min_r
+        raised = (times.r < least) & (least < t)
+        return TimePair(t, xp.where(raised, least, times.r), xp.where(raised, t - least, times.gap))
 
 
 @dataclass(frozen=True)
