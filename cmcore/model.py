@@ -325,7 +325,7 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe that `recipe_to_json` described; unknown names and options are a `ValueError`."""
-    options = dict(settings["options"])
+    options = with_todays_names(settings["name"], settings["options"])
     optimizer = dict(options.pop("optimizer"))
     average = {f.name: optimizer.pop(f.name) for f in fields(Average) if f.name in optimizer}
     optimizer["betas"] = tuple(optimizer["betas"])
@@ -333,6 +333,15 @@ def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     options = {name: value for name, value in options.items() if name in known or not _without_choice(name, value)}
     recipe = recipes.get(settings["name"], **options)
     return replace(recipe, optimizer=Optimizer(**optimizer), average=Average(**average))
+
+
+def with_todays_names(recipe: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file of any version under the names that they have now."""
+    options = dict(options)
+    # meanflow and imf counted the samples with s != t, where psd always counted those with s = t.
+    if recipe in ("meanflow", "imf") and "different" in options:
+        options["diagonal"] = 1.0 - options.pop("different")
+    return options
 
 
 FIRST = ("sigma_data", "t_min", "t_max", "distance", "weighting", "learned_weight", "optimizer")

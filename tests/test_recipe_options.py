@@ -402,5 +402,5 @@ def test_the_discrepancy_of_one_distribution_is_its_bias_alone():
 
 def test_a_step_of_no_length_is_flow_matching_everywhere():
     for name in ("soflow", "lsd", "psd"):
-        recipe = recipes.get(name, **({"different": 0.0} if name == "soflow" else {"diagonal": 1.0}))
+        recipe = recipes.get(name, diagonal=1.0)
         assert not recipe.pair(numbers(recipe), {}).gap.any()

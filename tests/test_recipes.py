@@ -164,9 +164,7 @@ OUTSIDE = {
         ("huber_c", "min_r", "guidance_low", "guidance_high", "gap_exponent", "weight_a"), (-0.1, math.inf, math.nan)
     ),
     **dict.fromkeys(("first", "last"), (0.0, 1.1, math.nan)),
-    **dict.fromkeys(
-        ("label_dropout", "boundary", "warmup_max", "different", "diagonal", "gamma"), (-0.1, 1.1, math.nan)
-    ),
+    **dict.fromkeys(("label_dropout", "boundary", "warmup_max", "diagonal", "gamma"), (-0.1, 1.1, math.nan)),
     **dict.fromkeys(("mu", "mu0", "min_gap", "split"), (-0.1, 1.0, math.nan)),
     "edge": (0.0, 0.5, math.nan),
     **dict.fromkeys(("stages", "steps", "reach", "particles"), (0, -1)),
@@ -490,7 +488,7 @@ def test_meanflow_guides_no_sample_whose_class_is_hidden():
     import torch
 
     x0, z, low, hidden = (torch.asarray(v) for v in (X0, Z, np.zeros(4), np.array([0.1, 0.9, 0.1, 0.9])))
-    draws = {"t": low - 3.0, "s": low - 3.0, "different": low, "hidden": hidden}
+    draws = {"t": low - 3.0, "s": low - 3.0, "diagonal": low, "hidden": hidden}
 
     def silent(x, t, c_end, label):
         return 0.0 * x

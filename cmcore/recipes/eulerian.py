@@ -72,16 +72,16 @@ class SelfGuided(Part):
 
 @dataclass(frozen=True)
 class Intervals(Part):
-    """Logit-normal times; a share ``different`` of the samples has s != t."""
+    """Logit-normal times; a share ``diagonal`` of the samples has s = t, where the target is the sample's velocity (flow matching)."""
 
     mean: float = option(-2.0, "mean of the times' logit", FINITE)
     std: float = option(2.0, "standard deviation of the times' logit", DEVIATION)
-    different: float = option(0.75, "share of samples with r below t", SHARE)
+    diagonal: float = option(0.25, "share of samples that are flow matching, s = t", SHARE)
 
     def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw two logit-normal times, the larger t, or the larger alone."""
         t, s = two_times(draws, self.mean, self.std)
-        s = namespace(t).where(draws["different"] < self.different, s, t)
+        s = namespace(t).where(draws["diagonal"] < 1.0 - self.diagonal, s, t)
         return TimePair(t, s, t - s)
 
 
@@ -124,7 +124,7 @@ class MeanFlow(Intervals, Adaptive, SelfGuided, StraightFlowMap):
     name = "meanflow"
     summary = "Average velocities with a Jacobian-vector product: one step from scratch, deterministic with more."
     citation = "geng2025"
-    draws = {"t": "normal", "s": "normal", "different": "uniform", "hidden": "uniform"}
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
     needs_jvp = True
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
@@ -145,7 +145,7 @@ class ImprovedMeanFlow(Intervals, Adaptive, SelfGuided, StraightFlowMap):
     name = "imf"
     summary = "meanflow with a steadier target; prefer it to meanflow."
     citation = "geng2025imf"
-    draws = {"t": "normal", "s": "normal", "different": "uniform", "hidden": "uniform"}
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
     needs_jvp = True
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
@@ -185,7 +185,7 @@ class SolutionFlow(Intervals, Shrinking, Adaptive, SelfGuided, StraightFlowMap):
     name = "soflow"
     summary = "meanflow without its derivative: forward evaluations only, where Jacobian-vector products are dear."
     citation = "luo2025"
-    draws = {"t": "normal", "s": "normal", "different": "uniform", "hidden": "uniform"}
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the adaptively weighted squared error, times 1 / r (Luo et al. 2025, section 3)."""

@@ -52,11 +52,12 @@ class Plan:
 
 def plan_from_json(settings: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.to_json` described; what does not fit is a `ValueError`."""
+    draws = settings.get("draws")
     return Plan(
         recipe_from_json(settings["recipe"]),
         networks.from_config(settings["network"]),
         DataFacts(**settings["data"]),
-        settings.get("draws"),
+        draws and {"diagonal" if name == "different" else name: kind for name, kind in draws.items()},
     )
 
 
