@@ -316,8 +316,10 @@ def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
     """Return a recipe and all its options as plain JSON data; `ValueError` for a function without a name to be found by."""
-    functions = {f.name: v for f in fields(recipe) if callable(v := getattr(recipe, f.name))}
-    options = asdict(replace(recipe, **{name: function_name(function) for name, function in functions.items()}))
+    functions: dict[str, Any] = {
+        f.name: function_name(v) for f in fields(recipe) if callable(v := getattr(recipe, f.name))
+    }
+    options = asdict(replace(recipe, **functions))
     # In files, from before the average had settings of its own, these are among the optimiser's.
     options["optimizer"] |= options.pop("average")
     return {"name": recipe.name, "options": _plain({**{n: options[n] for n in FIRST if n in options}, **options})}

@@ -91,7 +91,7 @@ def function_of(chosen: str | Callable[..., Any], table: Mapping[str, Callable[.
     if chosen in table:
         return table[chosen]
     module, _, path = chosen.partition(":")
-    found = _found(module, path)
+    found: Callable[..., Any] | None = _found(module, path)
     if not callable(found):
         raise ValueError(
             f"There is no function {chosen!r} where Python has looked so far; import {module} before it is used."
