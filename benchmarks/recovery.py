@@ -53,7 +53,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "shortcut": {"diagonal": 0.75, "bound": 6.0, "mu": 0.9},
     "ctm": {"n": 24, "reach": 8, "mu": 0.9},
     "soflow": {"mean": 0.0, "std": 2.0, "diagonal": 0.5, "last": 0.01},
-    "lsd": {"diagonal": 0.75},
+    "lsd": {"diagonal": 0.75, "lr": 2e-3},
     "imm": {"gap_exponent": 4.0, "edge": 0.002},
     "ayf": {"std": 1.6, "tangent_warmup": 500, "warmup_max": 1.0, "lr": 2e-3},
 }

@@ -22,6 +22,7 @@ OTHER = {
     "ct-continuous": {"steps": 4000, "batch": 2048},
     "meanflow": {"steps": 3000, "batch": 512},
     "imm": {"batch": 512},
+    "lsd": {"batch": 512},
 }
 """Smaller batches where each sample is a whole trajectory; longer runs or larger batches where targets vary most."""
 
