@@ -2,6 +2,7 @@
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -73,6 +74,18 @@ def test_a_function_that_has_no_name_cannot_be_saved(function):
             ValueError, match=r"cannot be saved by name: give a function that a module of yours has .*\.$"
         ):
             saved()
+
+
+def test_a_function_of_the_script_that_runs_cannot_be_saved(monkeypatch):
+    """Another script would have another one of that name, or none."""
+
+    def own(x, y):
+        return cubed(x, y)
+
+    own.__module__, own.__qualname__ = "__main__", "own"
+    monkeypatch.setattr(sys.modules["__main__"], "own", own, raising=False)
+    with pytest.raises(ValueError, match="cannot be saved by name"):
+        function_name(own)
 
 
 @pytest.mark.parametrize("c", [0.06, 0.5])
