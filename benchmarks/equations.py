@@ -67,7 +67,7 @@ def table() -> str:
     """Return the table as Markdown."""
     lines = ["| in the paper | what | in the code | where |", "|---|---|---|---|"]
     for place, what, name in PLACES:
-        thing = found(name)
+        thing = inspect.unwrap(found(name))
         # As the repository has it, be the package used from there or installed.
         file = Path(cmcore.__name__, Path(str(inspect.getsourcefile(thing))).relative_to(Path(cmcore.__file__).parent))
         lines.append(f"| {place} | {what} | `{name}` | {file}:{inspect.getsourcelines(thing)[1]} |")

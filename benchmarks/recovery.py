@@ -46,12 +46,15 @@ CHOICES: dict[str, dict[str, Any]] = {
     "ct-continuous": {"weighting": "inverse_gap", "lr": 1e-3},
     "sct": {"mean": 0.0, "std": 2.0, "learned_weight": False, "tangent_warmup": 500},
     "scd": {"mean": 0.0, "std": 1.6, "learned_weight": False, "tangent_warmup": 500, "lr": 2e-3},
-    "meanflow": {"mean": 0.0, "std": 2.0, "different": 0.25, "lr": 2e-3},
-    "imf": {"mean": 0.0, "std": 2.0, "different": 0.25, "lr": 2e-3},
+    "meanflow": {"mean": 0.0, "std": 2.0, "diagonal": 0.75, "lr": 2e-3},
+    "imf": {"mean": 0.0, "std": 2.0, "diagonal": 0.75, "lr": 2e-3},
     "psd": {"diagonal": 0.5},
     "splitmeanflow": {"diagonal": 0.5},
     "shortcut": {"diagonal": 0.75, "bound": 6.0, "mu": 0.9},
     "ctm": {"n": 24, "reach": 8, "mu": 0.9},
+    "soflow": {"mean": 0.0, "std": 2.0, "diagonal": 0.5, "last": 0.01},
+    "lsd": {"diagonal": 0.75, "lr": 2e-3},
+    "imm": {"gap_exponent": 4.0, "edge": 0.002},
     "ayf": {"std": 1.6, "tangent_warmup": 500, "warmup_max": 1.0, "lr": 2e-3},
 }
 """What suits a short run on these laws, found by trying: times that reach the noise, weights that do not forget it, finer grids."""
@@ -67,8 +70,13 @@ UNBIASED: dict[str, dict[str, Any]] = {
     "meanflow": {"power": 0.0},
     "imf": {"power": 0.0},
     "ayf": {"normalize": math.inf},
+    "soflow": {"power": 0.0},
+    "imm": {"particles": 64},
 }
-"""The options under which a method is unbiased. sCD and AYF are so in any case, but then weigh all samples alike here, too."""
+"""The options under which a method is unbiased. sCD and AYF are so in any case, but then weigh all samples alike here, too.
+
+IMM compares each sample with its own target too, robustly, which is one pair of as many as a group has samples.
+"""
 
 ORIGINS = {"tcm": "ect", "pd": "edm"}
 """The recipes that start from another's network, which is their teacher."""

@@ -26,6 +26,7 @@ from cmcore.generate import Sampler, fitting_batch
 from cmcore.networks import Architecture
 from cmcore.networks.cost import parameters
 from cmcore.optimization import Optimizer
+from cmcore.options import function_name
 from cmcore.recipes import Recipe
 from cmcore.run import hub
 from cmcore.types import Array, Network
@@ -234,7 +235,7 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
     manifest = {
         "recipe": recipe_to_json(model.recipe),
         "path": type(model.recipe.path).__name__.lower(),
-        "parametrization": model.recipe.form,
+        "parametrization": model.recipe.parametrization_data,
         "sigma_data": model.recipe.sigma_data,
         "network": networks.to_config(model.architecture),
         "data": {**asdict(model.data), "range": [-1, 1]},
@@ -286,7 +287,7 @@ def load_model(source: str | PathLike[str]) -> Model:
             manifest["about"],
         )
         recorded = (manifest["path"], manifest["parametrization"])
-        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.form):
+        if recorded != (type(model.recipe.path).__name__.lower(), model.recipe.parametrization_data):
             raise ValueError("Its path or parametrisation is not the one this version gives its recipe.")
         if model.architecture.shape != model.data.shape:
             raise ValueError("Its network and its data have different shapes.")
@@ -314,8 +315,11 @@ def _check_sizes(network: Mapping[str, Any], numbers: int) -> None:
 
 
 def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
-    """Return a recipe and all its options as plain JSON data."""
-    options = asdict(recipe)
+    """Return a recipe and all its options as plain JSON data; `ValueError` for a function without a name to be found by."""
+    functions: dict[str, Any] = {
+        f.name: function_name(v) for f in fields(recipe) if callable(v := getattr(recipe, f.name))
+    }
+    options = asdict(replace(recipe, **functions))
     # In files, from before the average had settings of its own, these are among the optimiser's.
     options["optimizer"] |= options.pop("average")
     return {"name": recipe.name, "options": _plain({**{n: options[n] for n in FIRST if n in options}, **options})}
@@ -323,7 +327,7 @@ def recipe_to_json(recipe: Recipe) -> dict[str, Any]:
 
 def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     """Return the recipe that `recipe_to_json` described; unknown names and options are a `ValueError`."""
-    options = dict(settings["options"])
+    options = with_todays_names(settings["name"], settings["options"])
     optimizer = dict(options.pop("optimizer"))
     average = {f.name: optimizer.pop(f.name) for f in fields(Average) if f.name in optimizer}
     optimizer["betas"] = tuple(optimizer["betas"])
@@ -331,6 +335,15 @@ def recipe_from_json(settings: Mapping[str, Any]) -> Recipe:
     options = {name: value for name, value in options.items() if name in known or not _without_choice(name, value)}
     recipe = recipes.get(settings["name"], **options)
     return replace(recipe, optimizer=Optimizer(**optimizer), average=Average(**average))
+
+
+def with_todays_names(recipe: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a file of any version under the names that they have now."""
+    options = dict(options)
+    # meanflow and imf counted the samples with s != t, where psd always counted those with s = t.
+    if recipe in ("meanflow", "imf") and "different" in options:
+        options["diagonal"] = 1.0 - options.pop("different")
+    return options
 
 
 FIRST = ("sigma_data", "t_min", "t_max", "distance", "weighting", "learned_weight", "optimizer")

@@ -7,6 +7,7 @@ is a consistency function.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Annotated
 
@@ -15,10 +16,10 @@ from cmcore._arrays import check_same, conditions, per_sample, sum_samples
 from cmcore._door import check_arguments
 from cmcore.backend import Array, Network, jvp, namespace, stop_gradient
 from cmcore.distances import squared_l2
-from cmcore.options import AT_LEAST_ZERO, DEVIATION
+from cmcore.options import AT_LEAST_ZERO, DEVIATION, Limit
 from cmcore.paths import TrigFlow
 from cmcore.types import Derivative as Derivative
-from cmcore.types import OwnTime, PerSample, Samples
+from cmcore.types import OwnTime, PerSample, Samples, Time
 
 Tangents = Annotated[tuple[Array, ...], lambda primals, tangents: _check_tangents(primals, tangents)]
 """A direction for each primal, shaped like it."""
@@ -53,6 +54,33 @@ def derivative(difference: float) -> Derivative:
     return central_difference(difference) if difference else exact
 
 
+def backward_difference(
+    h: Annotated[
+        float,
+        Called("The step of sCM's difference"),
+        Limit(lambda v: 0 < v < math.pi / 2, "above 0 and below pi / 2"),
+    ],
+) -> Derivative:
+    """Return sCM's discrete derivative, for `trigflow_tangent` alone: two evaluations, of order h (Lu & Song 2024, algorithm 2).
+
+    ``dF/dt = (cos h F(y_t, t) - F(y_s, s)) / sin h`` at s = t - h, where ``y_s = cos h y_t - sin h dy/dt`` is on the path TrigFlow where a
+    datum and its noise lead, or one DDIM step of the ODE. h is half of t where it is more.
+    """
+
+    def derivative(
+        f: Callable[..., Array], primals: tuple[Array, ...], tangents: tuple[Array, ...]
+    ) -> tuple[Array, Array]:
+        _check_tangents(primals, tangents)
+        (y, t), (along, rate) = primals, tangents
+        xp = namespace(t)
+        step = xp.minimum(0.0 * t + h, 0.5 * t)
+        cos, sin, scale = (per_sample(v, y) for v in (xp.cos(step), xp.sin(step), rate))
+        out, earlier = f(y, t), f(cos * y - sin * along / scale, t - step)
+        return out, scale * (cos * out - earlier) / sin
+
+    return derivative
+
+
 def trigflow_tangent(
     net: Annotated[Network, Function("The network", "The network")],
     x: Samples,
@@ -85,6 +113,24 @@ def trigflow_tangent(
     rest = scale * x + sigma_data * along
     g = -per_sample(cos**2, x) * (sigma_data * steady - velocity) - warmup * rest
     return out, stop_gradient(g)
+
+
+def rcm_warmup(
+    g: Samples,
+    out: Samples,
+    t: Time,
+    velocity: Annotated[Samples, Together("g and the velocity")],
+    sigma_data: float,
+    warmup: Array | float,
+) -> Samples:
+    """Return `trigflow_tangent`'s g as rCM warms it up, from F, ``out``, and dx/dt (Zheng et al. 2025, section 3)::
+
+    g = -cos t sqrt(1 - r^2 sin^2 t) (sd F - dx/dt) - r cos t sin t (x + sd dF/dt),     r = warmup
+    """
+    xp = namespace(g)
+    cos, sin = xp.cos(t), xp.sin(t)
+    more = cos * (cos - xp.sqrt(1.0 - (warmup * sin) ** 2))
+    return g + per_sample(more, g) * (sigma_data * stop_gradient(out) - velocity)
 
 
 def normalized(g: Samples, c: Annotated[float, Called("The constant c of a normalisation"), AT_LEAST_ZERO]) -> Samples:

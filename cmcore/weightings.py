@@ -51,4 +51,14 @@ def inverse_gap(pair: TimePair, sigma_data: float) -> PerSample:
     return 1.0 / pair.gap
 
 
+def inverse_root_gap(pair: TimePair, sigma_data: float) -> PerSample:
+    """Return ``1 / sqrt(t - r)``, one of the weights that programs for TCM offer."""
+    return pair.gap**-0.5
+
+
+def inverse_c_out(pair: TimePair, sigma_data: DataDeviation) -> PerSample:
+    """Return ``1 / c_out(t)`` of EDM's scalings, the root of `karras`: one of the weights that programs for TCM offer."""
+    return karras(pair, sigma_data) ** 0.5
+
+
 check_arguments(__name__)

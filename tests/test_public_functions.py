@@ -244,8 +244,8 @@ def given_to(recipe):
 
 
 def by_differences(name):
-    recipe = recipes.get(name)
-    return recipes.get(name, difference=1e-3) if "difference" in recipes.by_name(recipe) else recipe
+    other = {"difference": 1e-3, "particles": 2}  # without derivatives, and for batches of two
+    return recipes.get(name, **{k: v for k, v in other.items() if k in recipes.by_name(recipes.get(name))})
 
 
 LOSSES = [n for n in recipes.names() if not recipes.get(n).needs_jvp or "difference" in recipes.by_name(recipes.get(n))]
@@ -332,6 +332,7 @@ OF_SAMPLES = {
     "gamma": lambda x: sampling.gamma(MAP, x, TIMES, lambda i: x, 0.5),
     "ode": lambda x: sampling.ode(F, x, TIMES),
     "normalized": lambda x: tangents.normalized(x, 0.1),
+    "rcm_warmup": lambda x: tangents.rcm_warmup(x, x, 0.5, x, 0.5, 0.5),
     "toward": lambda x: tangents.toward(x, x),
     "trigflow_tangent": lambda x: tangents.trigflow_tangent(net, x, 0.5, x, 0.5, 1.0, BY)[1],
     "posterior_mean": lambda x: posterior.posterior_mean(0 * X + 0.5, x, 1.0),
@@ -421,7 +422,8 @@ ELSEWHERE = {
     # Of numbers or times, not of a batch: above, or in the tests of their rooms.
     "karras_host", "karras", "karras_time", "karras_slope", "karras_midpoint", "uniform_pair", "lognormal_index_pmf",
     "lognormal_index_pair", "uniform", "logistic_time", "heavy_tailed_time", "lognormal_time", "ect_pair", "check_range",
-    "snr", "snr_plus_one", "truncated_snr", "inverse_gap", "seeded_noise", "derivative", "central_difference",
+    "snr", "snr_plus_one", "truncated_snr", "inverse_gap", "inverse_root_gap", "inverse_c_out", "seeded_noise",
+    "derivative", "central_difference", "backward_difference",
     # Of a function: tests/test_reverse_sde.py.
     "clipped",
     # Of a Jacobian-vector product, which NumPy has not; of many points.

@@ -52,7 +52,7 @@ def numbers(recipe):
 
 def test_the_names():
     assert recipes.names()[:5] == ("edm", "cd", "ct", "ict", "ect")
-    assert len(recipes.names()) == 20
+    assert len(recipes.names()) == 23
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -159,12 +159,15 @@ def test_an_option_that_cannot_be_is_a_sentence(name, options, sentence):
 
 OUTSIDE = {
     **dict.fromkeys(("sigma_data", "std", "b", "transition", "normalize", "c", "bound"), (0.0, -1.0, math.nan)),
-    **dict.fromkeys(("mean", "guidance_mix"), (math.inf, math.nan)),
+    **dict.fromkeys(("mean", "guidance_mix", "weight_b"), (math.inf, math.nan)),
     **dict.fromkeys(
-        ("label_dropout", "boundary", "warmup_max", "different", "diagonal", "gamma"), (-0.1, 1.1, math.nan)
+        ("huber_c", "min_r", "guidance_low", "guidance_high", "gap_exponent", "weight_a"), (-0.1, math.inf, math.nan)
     ),
+    **dict.fromkeys(("first", "last"), (0.0, 1.1, math.nan)),
+    **dict.fromkeys(("label_dropout", "boundary", "warmup_max", "diagonal", "gamma"), (-0.1, 1.1, math.nan)),
     **dict.fromkeys(("mu", "mu0", "min_gap", "split"), (-0.1, 1.0, math.nan)),
-    **dict.fromkeys(("stages", "steps", "reach"), (0, -1)),
+    "edge": (0.0, 0.5, math.nan),
+    **dict.fromkeys(("stages", "steps", "reach", "particles"), (0, -1)),
     **dict.fromkeys(("stage", "tangent_warmup"), (-1,)),
     **dict.fromkeys(
         ("guidance", "k", "boundary_weight", "denoising_weight", "difference", "power"), (-0.1, math.inf, math.nan)
@@ -485,7 +488,7 @@ def test_meanflow_guides_no_sample_whose_class_is_hidden():
     import torch
 
     x0, z, low, hidden = (torch.asarray(v) for v in (X0, Z, np.zeros(4), np.array([0.1, 0.9, 0.1, 0.9])))
-    draws = {"t": low - 3.0, "s": low - 3.0, "different": low, "hidden": hidden}
+    draws = {"t": low - 3.0, "s": low - 3.0, "diagonal": low, "hidden": hidden}
 
     def silent(x, t, c_end, label):
         return 0.0 * x
@@ -566,6 +569,7 @@ def test_tables_hold_the_functions_of_their_names():
         assert recipes.DISTANCES[name] is getattr(distances, name)
     assert recipes.DISTANCES["pseudo_huber"] == distances.PseudoHuber()
     assert recipes.DISTANCES["norm"] == distances.PseudoHuber(1e-8)
+    assert recipes.DISTANCES["elementwise_pseudo_huber"] == distances.ElementwisePseudoHuber()
     assert recipes.STEPS == {"euler": solvers.euler, "heun": solvers.heun}
     assert cm.recipes is recipes
 
@@ -592,8 +596,8 @@ def test_a_teacher_on_another_path_is_the_same_denoiser(name, path, predicts):
     x, t = 2.0 * X0, np.array([0.005, 0.3, 4.0, 70.0])
     got = recipe.denoiser({"teacher": network}, batch)(x, t)
     np.testing.assert_allclose(got, law.denoiser(x, t), rtol=1e-9, atol=1e-9)
-    assert recipe.form == recipes.get(name).form
-    assert recipe.family == recipes.get(name).family
+    assert recipe.parametrization_data == recipes.get(name).parametrization_data
+    assert recipe.network_kind == recipes.get(name).network_kind
 
 
 def test_a_teacher_on_another_path_is_guided_too():

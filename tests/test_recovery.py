@@ -19,8 +19,11 @@ import cmcore as cm
 SHORT = {"gaussian": recovery.Size(steps=1500, batch=256), "mixture": recovery.Size(steps=2000, batch=256)}
 OTHER = {
     "cmt": {"batch": 64},
+    "cd-continuous": {"batch": 512},
     "ct-continuous": {"steps": 4000, "batch": 2048},
     "meanflow": {"steps": 3000, "batch": 512},
+    "imm": {"batch": 512},
+    "lsd": {"batch": 512},
 }
 """Smaller batches where each sample is a whole trajectory; longer runs or larger batches where targets vary most."""
 

@@ -46,7 +46,7 @@ class Convention:
         consistency = "cd" if self.t_min else "ect"
         name = self.recipe or (consistency if self.kind == "consistency" else "edm")
         recipe = recipes.get(name)
-        if recipe.family != "edm" or recipe.two_times:
+        if recipe.network_kind != "edm" or recipe.two_times:
             raise Error(
                 f"A published network is of EDM's kind, and the recipe {name!r} trains another; leave out recipe."
             )
@@ -133,20 +133,20 @@ def of_kind(kind: str, numbers: tuple[float, float] = (0.25, 0.0)) -> Convention
 
 def is_average_velocity(recipe: Recipe) -> bool:
     """Whether a model is a flow map by its average velocity on the straight path, as diffusers' FlowMapEulerDiscreteScheduler uses one."""
-    return recipe.form["kind"] == "AverageVelocity" and isinstance(recipe.path, Linear)
+    return recipe.parametrization_data["kind"] == "AverageVelocity" and isinstance(recipe.path, Linear)
 
 
 def of_model(recipe: Recipe, architecture: Architecture) -> Convention:
     """Return the convention of a model of ours; an `Error` for one that no published program has the like of."""
-    if recipe.two_times or recipe.family != "edm":
-        what = "a flow map, whose network has two times" if recipe.two_times else f"of the kind {recipe.family!r}"
+    if recipe.two_times or recipe.network_kind != "edm":
+        what = "a flow map, whose network has two times" if recipe.two_times else f"of the kind {recipe.network_kind!r}"
         raise Error(
             f"The model, trained with {recipe.name!r}, is {what}; the published programs' networks have one time and EDM's "
             "scalings, so it cannot be exported to them"
             + (" (but to diffusers' flow-map scheduler: --to diffusers)." if is_average_velocity(recipe) else ".")
         )
     kind = "score" if recipe.name in ("edm", "pd") else "consistency"
-    t_min = recipe.lowest_time if kind == "score" or recipe.form["kind"] == "Boundary" else 0.0
+    t_min = recipe.lowest_time if kind == "score" or recipe.parametrization_data["kind"] == "Boundary" else 0.0
     plain = Convention(kind, sigma_data=recipe.sigma_data, t_min=t_min, t_max=recipe.highest_time)
     if not isinstance(architecture, Adapted):
         return plain

@@ -24,12 +24,23 @@ from cmcore._words import choice
 from cmcore.ema import Average
 from cmcore.optimization import Optimizer
 from cmcore.options import Limit, option, options_of
-from cmcore.recipes import continuous, denoising, distillation, flow_maps, semigroup, training, trajectory
+from cmcore.recipes import (
+    continuous,
+    denoising,
+    distillation,
+    eulerian,
+    lagrangian,
+    moment_matching,
+    semigroup,
+    training,
+    trajectory,
+)
 from cmcore.recipes.bibliography import BIBTEX
+from cmcore.recipes.guidance import Guided
 from cmcore.recipes.noise_level import NoiseLevel
 from cmcore.recipes.part import DISTANCES, WEIGHTINGS, Compared, IdentityAtLeastTime, LeastTime, Weighted
 from cmcore.recipes.recipe import PATHS, STEPS, Batch, Nets, Recipe
-from cmcore.recipes.straight import StraightFlowMap
+from cmcore.recipes.straight import SelfDistilled, StraightFlowMap
 from cmcore.recipes.teacher import Distils, velocity_on
 
 __all__ = [
@@ -40,12 +51,14 @@ __all__ = [
     "Batch",
     "Compared",
     "Distils",
+    "Guided",
     "IdentityAtLeastTime",
     "LeastTime",
     "Limit",
     "Nets",
     "NoiseLevel",
     "Recipe",
+    "SelfDistilled",
     "StraightFlowMap",
     "Weighted",
     "by_name",
@@ -73,13 +86,16 @@ _RECIPES: dict[str, type[Recipe]] = {
         continuous.ContinuousTraining,
         continuous.StabilizedTraining,
         continuous.StabilizedDistillation,
-        flow_maps.MeanFlow,
-        flow_maps.ImprovedMeanFlow,
+        eulerian.MeanFlow,
+        eulerian.ImprovedMeanFlow,
         semigroup.ProgressiveSelfDistillation,
         semigroup.SplitMeanFlow,
         semigroup.Shortcut,
         trajectory.ConsistencyTrajectoryModel,
-        flow_maps.AlignYourFlow,
+        eulerian.AlignYourFlow,
+        eulerian.SolutionFlow,
+        lagrangian.LagrangianSelfDistillation,
+        moment_matching.InductiveMomentMatching,
     )
 }
 

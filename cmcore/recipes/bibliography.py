@@ -97,4 +97,16 @@ BIBTEX = {
   journal={arXiv preprint arXiv:2506.14603},
   year={2025}
 }""",
+    "luo2025": """@article{luo2025soflow,
+  title={{SoFlow}: Solution Flow Models for One-Step Generative Modeling},
+  author={Luo, Tianze and Yuan, Haotian and Liu, Zhuang},
+  journal={arXiv preprint arXiv:2512.15657},
+  year={2025}
+}""",
+    "zhou2025": """@inproceedings{zhou2025inductive,
+  title={Inductive Moment Matching},
+  author={Zhou, Linqi and Ermon, Stefano and Song, Jiaming},
+  booktitle={International Conference on Machine Learning},
+  year={2025}
+}""",
 }

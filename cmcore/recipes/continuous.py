@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -110,18 +111,22 @@ class ContinuousDistillation(Distils, ContinuousLimit, Weighted, IdentityAtLeast
 class Stabilized(GreatestTime, Recipe):
     """Simplified, stabilised continuous-time consistency models on the TrigFlow path.
 
-    ``normalize`` is c of the tangent's normalisation ``g / (|g| + c)``, which biases what is learned where the answer is
-    uncertain; ``inf`` leaves the tangent as it is. ``tangent_warmup`` is the number of steps over which the unstable part
-    of the tangent comes in. ``difference`` replaces the Jacobian-vector product by a central difference of that step.
-    ``network="edm"`` takes the network for one of `edm`'s kind, so that it can start from such a run's weights.
+    ``normalize`` is c of the tangent's normalisation ``g / (|g| + c)``, which biases what is learned where the output is
+    uncertain; ``inf`` leaves the tangent as it is. ``tangent_norm="rms"`` divides |g| by sqrt(D). ``tangent_warmup`` is the number of
+    steps over which the unstable part of the tangent comes in, by the paper's rule or rCM's. ``difference`` replaces the
+    Jacobian-vector product by a difference of that step, central or sCM's own backward one. ``network="edm"`` takes the network for one of `edm`'s kind, so that it can start from such a run's weights.
     """
 
     learned_weight: bool = learned_weight(True)
     mean: float = option(-1.0, "mean of ln of the noise's standard deviation", FINITE)
     std: float = option(1.4, "its standard deviation", DEVIATION)
     normalize: float = option(0.1, "c of the tangent's normalisation g / (|g| + c); inf: none", POSITIVE)
+    tangent_norm: str = option("l2", "|g| of the whole sample, or divided by sqrt(D)", ("l2", "rms"))
     tangent_warmup: int = option(10_000, "steps over which the tangent's unstable part comes in", NOT_NEGATIVE)
-    difference: float = option(0.0, "step of a central difference instead of a JVP; 0: the JVP", NOT_NEGATIVE)
+    warmup_form: str = option("scm", "how it comes in: as in sCM, or as in rCM", ("scm", "rcm"))
+    difference: float = option(0.0, "step of a difference instead of a JVP; 0: the JVP", NOT_NEGATIVE)
+    difference_form: str = option("central", "central, or backward as sCM's discrete form", ("central", "backward"))
+    prior_weight: bool = option(False, "weight by 1 / noise level too, beside the cosine that holds it")
     network: Literal["trigflow", "edm"] = option(
         "trigflow", "the network's scalings: TrigFlow's, or EDM's for weights of edm", ("trigflow", "edm")
     )
@@ -142,12 +147,12 @@ class Stabilized(GreatestTime, Recipe):
         return TrigFlowPath(self.sigma_data)
 
     @property
-    def family(self) -> str:
+    def network_kind(self) -> str:
         """Return the network's kind."""
         return self.network
 
     @property
-    def form(self) -> dict[str, Any]:
+    def parametrization_data(self) -> dict[str, Any]:
         """Return the scalings as plain data."""
         return {"kind": TrigFlow.__name__, **asdict(self.parametrization())}
 
@@ -171,17 +176,25 @@ class Stabilized(GreatestTime, Recipe):
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the loss that moves F along the tangent."""
         x_t = self.path.perturb(batch.x0, self.sigma_data * batch.z, times.t)
-        out, g = tangents.trigflow_tangent(
-            self.parametrization().free(given.network(nets, "online")),
-            x_t,
-            times.t,
-            self.velocity(nets, batch, x_t, times.t),
-            self.sigma_data,
-            given.scalar(batch.scalars, "tangent_warmup"),
-            tangents.derivative(self.difference),
-            batch.cond,
-        )
-        return tangents.toward(out, tangents.normalized(g, self.normalize))
+        net, v = self.parametrization().free(given.network(nets, "online")), self.velocity(nets, batch, x_t, times.t)
+        warmup, backward = given.scalar(batch.scalars, "tangent_warmup"), self.difference_form == "backward"
+        differences = tangents.backward_difference if backward and self.difference else tangents.derivative
+        derivative = differences(self.difference)
+        out, g = tangents.trigflow_tangent(net, x_t, times.t, v, self.sigma_data, warmup, derivative, batch.cond)
+        if self.warmup_form == "rcm":
+            g = tangents.rcm_warmup(g, out, times.t, v, self.sigma_data, warmup)
+        return tangents.toward(out, self.normalized(g))
+
+    def normalized(self, g: Array) -> Array:
+        """Return the tangent over its norm plus c."""
+        if self.tangent_norm == "l2" or math.isinf(self.normalize):
+            return tangents.normalized(g, self.normalize)
+        root = math.sqrt(math.prod(g.shape[1:]))
+        return root * tangents.normalized(g, root * self.normalize)
+
+    def weight(self, times: TimePair) -> Array | float:
+        """Return 1, or the prior weight, one over the noise level ``sd tan t``."""
+        return 1.0 / (self.sigma_data * namespace(times.t).tan(times.t)) if self.prior_weight else 1.0
 
     @abstractmethod
     def velocity(self, nets: Nets, batch: Batch, x_t: Array, t: Array) -> Array:

@@ -14,7 +14,7 @@ from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import DEVIATION, FINITE, SHARE, option
 from cmcore.recipes import given
-from cmcore.recipes.guidance import drop_labels
+from cmcore.recipes.guidance import Guided, drop_labels
 from cmcore.recipes.noise_level import NoiseLevel
 from cmcore.recipes.part import Compared, LeastTime, Weighted
 from cmcore.recipes.recipe import Batch, Nets
@@ -23,11 +23,11 @@ from cmcore.sampling import Noise
 
 @final
 @dataclass(frozen=True)
-class Denoiser(Weighted, Compared, LeastTime, NoiseLevel):
+class Denoiser(Guided, Weighted, Compared, LeastTime, NoiseLevel):
     """EDM: a denoiser, the teacher of distillation and the starting point of ECT.
 
-    ``label_dropout`` is the share of samples whose class is hidden, so that the network learns the law without classes
-    too, as classifier-free guidance needs.
+    ``label_dropout`` is the share of samples whose class is hidden, so that the network learns the distribution without classes
+    too, as classifier-free guidance needs: of a student's teacher, or of its own samples by ``guidance``.
     """
 
     weighting: str = "karras"
@@ -62,25 +62,38 @@ class Denoiser(Weighted, Compared, LeastTime, NoiseLevel):
     def sample(
         self, net: Network, z: Array, times: Sequence[float], noise: Noise, cond: Mapping[str, Array] | None = None
     ) -> Array:
-        """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1)."""
-        return sampling.ode(self.function(net), z, times, cond=cond)
+        """Follow the probability-flow ODE with Heun's method (Karras et al. 2022, algorithm 1), with guidance."""
+        return sampling.ode(self.guided(self.function(net)), z, times, cond=cond)
 
     def consistency(self, net: Network) -> ConsistencyFn:
         """Return where the ODE leads by Heun's method, in as many steps as samples take; 35 evaluations each time."""
-        denoiser = self.function(net)
+        shares = [i / (self.default_steps - 1) for i in range(self.default_steps)]
+        return end_of_ode(self.guided(self.function(net)), self.t_min, shares)
 
-        def end(x: Array, t: Array, **cond: Any) -> Array:
-            def answer(x: Array, t: Array) -> Array:
-                return denoiser(x, t, **cond)
-
-            share = [i / (self.default_steps - 1) for i in range(self.default_steps)]
-            grid = [((1.0 - u) * t ** (1 / grids.RHO) + u * self.t_min ** (1 / grids.RHO)) ** grids.RHO for u in share]
-            for late, early in pairwise(grid):
-                x = solvers.heun(answer, x, late, early)
-            return answer(x, grid[-1])
-
-        return end
+    def guided(self, denoiser: ConsistencyFn) -> ConsistencyFn:
+        """Return the denoiser with guidance; `ValueError` where it never learned what to do without a class."""
+        if self.guidance != 1.0 and not self.label_dropout:
+            raise ValueError(
+                f"Guidance of {self.guidance} asks the network for its output without a class, so it must have been trained without one "
+                "at times: label_dropout must be above 0."
+            )
+        return super().guided(denoiser)
 
     def evaluations(self, steps: int) -> int:
-        """Return two evaluations a step but one for the last: 35 for 18 steps."""
-        return 2 * steps - 1
+        """Return two evaluations a step but one for the last, 35 for 18 steps; with guidance twice as many."""
+        return (2 * steps - 1) * (1 if self.guidance == 1.0 else 2)
+
+
+def end_of_ode(denoiser: ConsistencyFn, t_min: float, shares: Sequence[float]) -> ConsistencyFn:
+    """Return where Heun's method leads from x at t, by the Karras grid's times at these shares of its index, ending at t_min."""
+
+    def end(x: Array, t: Array, **cond: Any) -> Array:
+        def asked(x: Array, t: Array) -> Array:
+            return denoiser(x, t, **cond)
+
+        grid = [((1.0 - u) * t ** (1 / grids.RHO) + u * t_min ** (1 / grids.RHO)) ** grids.RHO for u in shares]
+        for late, early in pairwise(grid):
+            x = solvers.heun(asked, x, late, early)
+        return asked(x, grid[-1])
+
+    return end

@@ -14,7 +14,7 @@ from cmcore.recipes.recipe import Batch, Nets
 
 
 class Discrete(Protocol):
-    """A method that compares the answers of a consistency function."""
+    """A method that compares the outputs of a consistency function."""
 
     def function(self, net: Network) -> ConsistencyFn:
         """Return the network as a consistency function."""
@@ -34,10 +34,10 @@ def neighbours_agree(
     step: solvers.Step = solvers.euler,
     target: ConsistencyFn | None = None,
 ) -> Array:
-    """Return the distance of the answers at two points of one trajectory, (B,) (Song et al. 2023, algorithms 2 and 3).
+    """Return the distance of the outputs at two points of one trajectory, (B,) (Song et al. 2023, algorithms 2 and 3).
 
     ``denoiser`` is the one whose ODE a ``step`` follows; None is the unbiased one, which knows the sample's own x_0. ``target``
-    answers at the second point, by default the target network.
+    is the function at the second point, by default the target network.
     """
     return losses.consistency(
         recipe.function(given.network(nets, "online")),

@@ -25,7 +25,7 @@ from cmcore.sampling import Noise
 @final
 @dataclass(frozen=True)
 class ConsistencyDistillation(Distils, Weighted, Compared, IdentityAtLeastTime, NoiseLevel):
-    """Consistency distillation (CD): each step of the teacher's ODE must not change the answer.
+    """Consistency distillation (CD): each step of the teacher's ODE must not change the output.
 
     The authors' CIFAR-10 configuration has no target network, ``mu = 0``.
     """
@@ -54,7 +54,7 @@ class ConsistencyDistillation(Distils, Weighted, Compared, IdentityAtLeastTime, 
         return grids.uniform_pair(draws["t"], given.scalar(scalars, "n"), self.t_min, self.t_max)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the two ends of a step."""
+        """Return the distance of the outputs at the two ends of a step."""
         return neighbours_agree(self, nets, batch, times, self.denoiser(nets, batch), STEPS[self.solver])
 
 
@@ -139,8 +139,8 @@ class MidTraining(Distils, Compared, LeastTime, NoiseLevel):
         # All points in one evaluation: (steps * B, ...), the points of one time after those of another.
         cond = {name: _repeated(value, self.steps, like=batch.z) for name, value in batch.cond.items()}
         t = xp.concat([0.0 * times.t + t for t in grid[:-1]], axis=0)
-        answers = self.function(given.network(nets, "online"))(stop_gradient(xp.concat(points, axis=0)), t, **cond)
-        each = self.compare(answers, xp.concat([stop_gradient(end)] * self.steps, axis=0))
+        outputs = self.function(given.network(nets, "online"))(stop_gradient(xp.concat(points, axis=0)), t, **cond)
+        each = self.compare(outputs, xp.concat([stop_gradient(end)] * self.steps, axis=0))
         return xp.mean(xp.reshape(each, (self.steps, batch.z.shape[0])), axis=0)
 
 

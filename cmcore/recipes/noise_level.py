@@ -82,12 +82,12 @@ class NoiseLevel(GreatestTime, Recipe):
         return VE()
 
     @property
-    def family(self) -> str:
+    def network_kind(self) -> str:
         """Return that of EDM's networks."""
         return "edm"
 
     @property
-    def form(self) -> dict[str, Any]:
+    def parametrization_data(self) -> dict[str, Any]:
         """Return the scalings as plain data."""
         return {"kind": type(self.parametrization()).__name__, **asdict(self.parametrization())}
 

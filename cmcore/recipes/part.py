@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from cmcore import distances, grids, weightings
 from cmcore.backend import Array
 from cmcore.grids import TimePair
-from cmcore.options import BELOW_ONE, option
+from cmcore.options import BELOW_ONE, NOT_NEGATIVE, function_of, option
 
 DISTANCES: dict[str, distances.Distance] = {
     "l1": distances.l1,
     "squared_l2": distances.squared_l2,
     "pseudo_huber": distances.PseudoHuber(),
     "norm": distances.PseudoHuber(1e-8),
+    "elementwise_pseudo_huber": distances.ElementwisePseudoHuber(),
 }
 WEIGHTINGS: dict[str, weightings.Weighting] = {
     "uniform": weightings.uniform,
@@ -23,6 +24,8 @@ WEIGHTINGS: dict[str, weightings.Weighting] = {
     "truncated_snr": weightings.truncated_snr,
     "karras": weightings.karras,
     "inverse_gap": weightings.inverse_gap,
+    "inverse_root_gap": weightings.inverse_root_gap,
+    "inverse_c_out": weightings.inverse_c_out,
 }
 
 
@@ -102,25 +105,38 @@ class IdentityAtLeastTime(Part):
 
 @dataclass(frozen=True)
 class Compared(Part):
-    """An answer is compared with its target by a ``distance``, one of `DISTANCES`."""
+    """An output is compared with its target by a ``distance``, one of `DISTANCES` or a function ``distance(x, y) -> (B,)``."""
 
-    distance: str = option("squared_l2", "the distance of an answer to its target", DISTANCES)
+    distance: str | distances.Distance = option(
+        "squared_l2", "the distance of an output to its target", DISTANCES, functions=True
+    )
+    huber_c: float = option(
+        0.0, "c of the pseudo-Huber distances and of the norm; 0: 0.00054 sqrt(D), 0.03 by elements, 1e-8", NOT_NEGATIVE
+    )
 
     def compare(self, x: Array, y: Array) -> Array:
         """Return the distance of each sample, (B,)."""
-        return DISTANCES[self.distance](x, y)
+        distance = function_of(self.distance, DISTANCES)
+        if self.huber_c and isinstance(distance, distances.PseudoHuber | distances.ElementwisePseudoHuber):
+            distance = replace(distance, c=self.huber_c)
+        return distance(x, y)
 
 
 @dataclass(frozen=True)
 class Weighted(Part):
-    """Pairs of noise levels count by a ``weighting``, one of `WEIGHTINGS`, and by what the network may learn."""
+    """Pairs of noise levels count by a ``weighting``, and by what the network may learn.
 
-    weighting: str = option("uniform", "how much each pair of times counts", WEIGHTINGS)
+    It is one of `WEIGHTINGS` or a function ``weighting(times, sigma_data) -> (B,)`` of a `cmcore.grids.TimePair`.
+    """
+
+    weighting: str | weightings.Weighting = option(
+        "uniform", "how much each pair of times counts", WEIGHTINGS, functions=True
+    )
     learned_weight: bool = learned_weight()
 
     def weight(self, times: TimePair) -> Array:
         """Return the weighting of each pair, (B,)."""
-        return WEIGHTINGS[self.weighting](times, self.sigma_data)
+        return function_of(self.weighting, WEIGHTINGS)(times, self.sigma_data)
 
 
 @dataclass(frozen=True)

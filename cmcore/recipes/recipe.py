@@ -100,12 +100,12 @@ class Recipe(Part, ABC):
 
     @property
     @abstractmethod
-    def family(self) -> str:
+    def network_kind(self) -> str:
         """Return the kind of network: the weights of one recipe can start another of the same family."""
 
     @property
     @abstractmethod
-    def form(self) -> dict[str, Any]:
+    def parametrization_data(self) -> dict[str, Any]:
         """Return, as plain data, what makes the network's output a function to the data or a flow map."""
 
     @abstractmethod

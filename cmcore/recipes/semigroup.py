@@ -1,4 +1,4 @@
-"""Flow maps by composition: the way from t to s is the way to a point between and the way on from there."""
+"""Flow maps by the semigroup identity: a jump from t to s is a jump to a time between and another on from there."""
 
 from __future__ import annotations
 
@@ -13,30 +13,18 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity, average_velocity_by
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.options import BELOW_ONE, POSITIVE, SHARE, Limit, option
+from cmcore.options import BELOW_ONE, POSITIVE, Limit, option
 from cmcore.recipes import given
-from cmcore.recipes.part import AveragedTarget, Part
+from cmcore.recipes.part import AveragedTarget
 from cmcore.recipes.recipe import Batch, Nets
-from cmcore.recipes.straight import PATH, StraightFlowMap
+from cmcore.recipes.straight import PATH, SelfDistilled, StraightFlowMap
 
 
 @dataclass(frozen=True)
-class Divided(Part):
-    """The way from t to s is learned from its two parts, but for a share ``diagonal`` of the samples, which have s = t.
+class Divided(SelfDistilled):
+    """A jump from t to s is learned from two, by a time that divides the interval in the ratio ``split``; 0 draws it uniformly."""
 
-    Their target is the sample's velocity (flow matching), which everything else grows from. The point between divides the way
-    in the ratio ``split``; 0 draws it uniformly.
-    """
-
-    diagonal: float = option(0.75, "share of samples that are flow matching, s = t", SHARE)
     split: float = option(0.5, "where between t and s an interval is divided; 0: anywhere", BELOW_ONE)
-
-    def uniform_times(self, draws: Mapping[str, Array]) -> TimePair:
-        """Return two uniform times, the larger t, or the larger alone."""
-        xp = namespace(draws["t"])
-        t = xp.maximum(draws["t"], draws["s"])
-        s = xp.where(draws["diagonal"] < self.diagonal, t, xp.minimum(draws["t"], draws["s"]))
-        return TimePair(t, s, t - s)
 
     def composed(
         self,
@@ -46,7 +34,7 @@ class Divided(Part):
         times: TimePair,
         bounded: Callable[[Array], Array] = lambda velocity: velocity,
     ) -> Array:
-        """Return the squared error against the mean velocity of the way by the point between, or the sample's, (B,)."""
+        """Return the squared error against the average velocity of two jumps, or the sample's velocity, (B,)."""
         x_t = PATH.perturb(batch.x0, batch.z, times.t)
         split = 0.0 * times.t + self.split if self.split else batch.draws["split"]
         composed = average_velocity_by(parts, x_t, times, split, batch.cond)
@@ -58,7 +46,7 @@ class Divided(Part):
 @final
 @dataclass(frozen=True)
 class ProgressiveSelfDistillation(Divided, StraightFlowMap):
-    """PSD: the way from t to s is the way to a point between and the way on from there; no Jacobian-vector product.
+    """PSD: a jump from t to s is a jump to a time between and another on from there; no Jacobian-vector product.
 
     Times are uniform. ``split = 0`` is PSD-U, 0.5 is PSD-M.
     """
@@ -76,7 +64,7 @@ class ProgressiveSelfDistillation(Divided, StraightFlowMap):
         return self.uniform_times(draws)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the squared error against the way by the point between."""
+        """Return the squared error against two jumps by the time between."""
         online, target = (self.function(given.network(nets, name)) for name in ("online", "target"))
         return self.composed(online, target, batch, times)
 
@@ -84,14 +72,14 @@ class ProgressiveSelfDistillation(Divided, StraightFlowMap):
 @final
 @dataclass(frozen=True)
 class SplitMeanFlow(Divided, StraightFlowMap):
-    """SplitMeanFlow: PSD's identity as the integral form of MeanFlow's, the point between uniform."""
+    """SplitMeanFlow: PSD's identity as the integral form of MeanFlow's, the time between uniform."""
 
     split: float = 0.0
     optimizer: Optimizer = Optimizer("radam", lr=1e-3)
     average: Average = Average(0.9999)
 
     name = "splitmeanflow"
-    summary = "psd with a random point between: MeanFlow's aim without its derivative."
+    summary = "psd with a random time between: MeanFlow's aim without its derivative."
     citation = "guo2025"
     draws = {"t": "uniform", "s": "uniform", "diagonal": "uniform", "split": "uniform"}
 
@@ -100,7 +88,7 @@ class SplitMeanFlow(Divided, StraightFlowMap):
         return self.uniform_times(draws)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the squared error against the way by the point between."""
+        """Return the squared error against two jumps by the time between."""
         online, target = (self.function(given.network(nets, name)) for name in ("online", "target"))
         return self.composed(online, target, batch, times)
 
@@ -108,9 +96,9 @@ class SplitMeanFlow(Divided, StraightFlowMap):
 @final
 @dataclass(frozen=True)
 class Shortcut(AveragedTarget, Divided, StraightFlowMap):
-    """Shortcut models: ways of length 2^-k, each learned from two of half its length by an averaged target network.
+    """Shortcut models: jumps of length 2^-k, each learned from two of half its length by an averaged target network.
 
-    Seven of eight samples are flow matching; targets are kept within ``bound``, and times are multiples of the way's length,
+    Seven of eight samples are flow matching; targets are kept within ``bound``, and times are multiples of the jump's length,
     one of ``levels``. Halves of the shortest are taken for straight: their velocity is that of flow matching.
     """
 
@@ -118,7 +106,7 @@ class Shortcut(AveragedTarget, Divided, StraightFlowMap):
     levels: int = option(
         7,
         "number of times that the unit interval is halved",
-        Limit(lambda v: 1 <= v <= 24, "from 1 to 24: float32 knows no shorter ways"),
+        Limit(lambda v: 1 <= v <= 24, "from 1 to 24: float32 knows no shorter jumps"),
     )
     bound: float = option(4.0, "bound of the target's values", POSITIVE)
     optimizer: Optimizer = Optimizer("adamw", lr=1e-4, weight_decay=0.1)
@@ -140,9 +128,9 @@ class Shortcut(AveragedTarget, Divided, StraightFlowMap):
         return TimePair(t, t - gap, gap)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the squared error against two halves by the averaged network, which is asked for no shorter ways than it learns."""
+        """Return the squared error against two halves by the averaged network, which is asked for no shorter jumps than it learns."""
         online = self.function(given.network(nets, "online"))
-        target = _NoShorter(given.network(nets, "target"), 2.0 ** (1 - self.levels))
+        target = _ShortestIsStraight(given.network(nets, "target"), 2.0 ** (1 - self.levels))
         return self.composed(online, target, batch, times, self._bounded)
 
     def _bounded(self, velocity: Array) -> Array:
@@ -150,12 +138,12 @@ class Shortcut(AveragedTarget, Divided, StraightFlowMap):
 
 
 @dataclass(frozen=True)
-class _NoShorter(AverageVelocity):
-    """A mean velocity whose network is told that ways shorter than ``shortest`` have no length."""
+class _ShortestIsStraight(AverageVelocity):
+    """An average velocity whose network is told that jumps shorter than ``shortest`` have no length."""
 
     shortest: float
 
     def velocity(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
-        """Return the mean velocity, or the velocity, shaped like x."""
+        """Return the average velocity, or the velocity, shaped like x."""
         t, s = as_times(t, x), as_times(s, x, "s")
         return super().velocity(x, t, namespace(t).where(t - s < self.shortest, t, s), **cond)

@@ -7,30 +7,26 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from cmcore.backend import Array, stop_gradient
-from cmcore.options import NOT_NEGATIVE, Limit, option
-from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction
+from cmcore.options import Limit, option
+from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction, TrigFlow
 from cmcore.paths import VE, Denoiser, Path, rebased
-from cmcore.recipes.guidance import guided
-from cmcore.recipes.part import Part
+from cmcore.paths import TrigFlow as TrigFlowPath
+from cmcore.recipes.guidance import Guided
 from cmcore.recipes.recipe import PATHS, Batch, Nets
 
 
 @dataclass(frozen=True)
-class Distils(Part):
-    """A method with a score model for a teacher.
+class Distils(Guided):
+    """A method with a score model for a teacher, which is asked with ``guidance``, at noise levels in its interval.
 
-    ``guidance`` is the strength w of classifier-free guidance with which the teacher is asked; 1 is none. It gives
-    ``D(no class) + w (D(class) - D(no class))``, for which the teacher must know what to do without a class (the option
-    ``label_dropout`` of `edm`).
-
-    ``teacher_predicts`` says what the teacher's network gives: under "edm" it is one of `edm`'s kind, else
-    ``net(x, teacher_time_scale t)`` is the "noise", the "velocity" or the "denoiser" itself on the path
-    ``teacher_path``, with x and t the path's (`cmcore.parametrization.Prediction`). The student keeps its own path.
+    ``teacher_predicts`` says what the teacher's network gives: under "edm" it is one of `edm`'s kind, under "trigflow" one whose
+    ``sd F(x / sd, t)`` is the velocity on the path `cmcore.paths.TrigFlow` (Lu & Song 2024), else ``net(x, teacher_time_scale t)`` is
+    the "noise", the "velocity" or the "denoiser" itself on the path ``teacher_path``, with x and t the path's
+    (`cmcore.parametrization.Prediction`). The student keeps its own path.
     """
 
-    guidance: float = option(1.0, "strength of classifier-free guidance; 1 is none", NOT_NEGATIVE)
-    teacher_predicts: Literal["edm", "noise", "velocity", "denoiser"] = option(
-        "edm", "what the teacher's network gives", ("edm", "noise", "velocity", "denoiser")
+    teacher_predicts: Literal["edm", "trigflow", "noise", "velocity", "denoiser"] = option(
+        "edm", "what the teacher's network gives", ("edm", "trigflow", "noise", "velocity", "denoiser")
     )
     teacher_path: str = option("ve", "the path that the teacher was trained on", PATHS)
     teacher_time_scale: float = option(
@@ -40,10 +36,11 @@ class Distils(Part):
     teachers: ClassVar[tuple[str, ...]] = ("edm",)
 
     def check(self) -> None:
-        """Raise `ValueError` for a teacher of EDM's kind elsewhere than on EDM's path."""
-        if self.teacher_predicts == "edm" and (self.teacher_path, self.teacher_time_scale) != ("ve", 1.0):
+        """Raise `ValueError` for a teacher with a path of its own elsewhere."""
+        if self.teacher_predicts in ("edm", "trigflow") and (self.teacher_path, self.teacher_time_scale) != ("ve", 1.0):
+            own = {"edm": 'EDM\'s own path, "ve",', "trigflow": "TrigFlow's own path"}[self.teacher_predicts]
             raise ValueError(
-                'A teacher of the kind teacher_predicts="edm" has EDM\'s own path, "ve", and time, with a scale of 1; '
+                f'A teacher of the kind teacher_predicts="{self.teacher_predicts}" has {own} and time, with a scale of 1; '
                 f"got teacher_path={self.teacher_path!r} and teacher_time_scale={self.teacher_time_scale}. "
                 'For a network on another path, set teacher_predicts to "noise", "velocity" or "denoiser".'
             )
@@ -52,6 +49,8 @@ class Distils(Part):
         """Return the scalings under which the teacher's network is the denoiser of its path."""
         if self.teacher_predicts == "edm":
             return EDM(self.sigma_data)
+        if self.teacher_predicts == "trigflow":
+            return TrigFlow(self.sigma_data)
         return Prediction(PATHS[self.teacher_path], self.teacher_predicts, self.teacher_time_scale)
 
     def denoiser(self, nets: Nets, batch: Batch) -> Denoiser:
@@ -61,9 +60,11 @@ class Distils(Part):
                 f'The recipe {self.name!r} needs a teacher: give the trainer frozen={{"teacher": network}}.'
             )
         function: Denoiser = ConsistencyFunction(nets["teacher"], self.teacher_parametrization())
-        if self.teacher_path != "ve":
-            function = rebased(function, PATHS[self.teacher_path], VE())
-        return guided(lambda x, t, cond: function(x, t, **cond), batch.cond, self.guidance)
+        own = TrigFlowPath(self.sigma_data) if self.teacher_predicts == "trigflow" else PATHS[self.teacher_path]
+        if own != VE():
+            function = rebased(function, own, VE())
+        denoiser = self.guided(function)
+        return lambda x, t: denoiser(x, t, **batch.cond)
 
 
 def velocity_on(path: Path, denoiser: Denoiser, x: Array, t: Array) -> Array:

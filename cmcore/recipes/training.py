@@ -1,4 +1,4 @@
-"""Discrete methods without a teacher: two noise levels of the same data and the same noise must give the same answer."""
+"""Discrete methods without a teacher: two noise levels of the same data and the same noise must give the same output."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class ConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, NoiseLevel):
         return grids.uniform_pair(draws["t"], given.scalar(scalars, "n"), self.t_min, self.t_max)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the two points."""
+        """Return the distance of the outputs at the two points."""
         return neighbours_agree(self, nets, batch, times)
 
 
@@ -75,7 +75,7 @@ class ConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, NoiseLevel):
 class ImprovedConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, NoiseLevel):
     """Improved consistency training (iCT): no target network, a doubling grid, log-normal times, pseudo-Huber distance.
 
-    The robust distance biases what is learned where the answer is uncertain; ``distance="squared_l2"`` does not.
+    The robust distance biases what is learned where the output is uncertain; ``distance="squared_l2"`` does not.
     """
 
     distance: str = "pseudo_huber"
@@ -100,12 +100,12 @@ class ImprovedConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, Noise
         return grids.Doubling(self.s0, self.s1)(step, total)
 
     def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
-        """Draw neighbours of the grid, near the middle of the log-normal law more often."""
-        n, law, ends = given.scalar(scalars, "n"), (self.mean, self.std), (self.t_min, self.t_max)
-        return grids.lognormal_index_pair(draws["t"], n, self.s1 + 1, *law, *ends)
+        """Draw neighbours of the grid, near the middle of the log-normal distribution more often."""
+        n, logarithm, ends = given.scalar(scalars, "n"), (self.mean, self.std), (self.t_min, self.t_max)
+        return grids.lognormal_index_pair(draws["t"], n, self.s1 + 1, *logarithm, *ends)
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the two points."""
+        """Return the distance of the outputs at the two points."""
         return neighbours_agree(self, nets, batch, times)
 
 
@@ -113,7 +113,8 @@ class ImprovedConsistencyTraining(Weighted, Compared, IdentityAtLeastTime, Noise
 class Nearing(Part):
     """ECT's map from t to r, which nears t stage by stage.
 
-    ``k = 0`` is the paper's constant map. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage does (0.001).
+    ``k = 0`` is the paper's constant map. ``min_gap`` bounds (t - r) / t from below, as TCM's first stage does (0.001); ``min_r`` is
+    the least r of times above it, as in TCM's program (1e-6).
     """
 
     q: float = option(
@@ -122,10 +123,16 @@ class Nearing(Part):
     k: float = option(8.0, "how much earlier small times near; 0: the constant map", NOT_NEGATIVE)
     b: float = option(1.0, "slope of the sigmoid in t", POSITIVE)
     min_gap: float = option(0.0, "least (t - r) / t", BELOW_ONE)
+    min_r: float = option(0.0, "least r, for all t above it", NOT_NEGATIVE)
 
     def nearing(self, t: Array, scalars: Mapping[str, Array]) -> TimePair:
         """Return times t with the r of the stage."""
-        return grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
+        times = grids.ect_pair(t, given.scalar(scalars, "stage"), self.q, self.k, self.b, self.min_gap)
+        if not self.min_r:
+            return times
+        xp, least = namespace(t), 0.0 * t + self.min_r
+        raised = (times.r < least) & (least < t)
+        return TimePair(t, xp.where(raised, least, times.r), xp.where(raised, t - least, times.gap))
 
 
 @dataclass(frozen=True)
@@ -163,7 +170,7 @@ class EasyConsistencyTuning(Staged, Nearing, Weighted, Compared, NoiseLevel):
     draws = {"t": "normal"}
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the two points."""
+        """Return the distance of the outputs at the two points."""
         return neighbours_agree(self, nets, batch, times)
 
 
@@ -172,7 +179,7 @@ class EasyConsistencyTuning(Staged, Nearing, Weighted, Compared, NoiseLevel):
 class StableConsistencyTuning(Staged, Nearing, Weighted, Compared, NoiseLevel):
     """SCT: ECT whose second point comes from the mean of the data given the first, over the batch, not from one datum.
 
-    With the whole data set as the batch this is distillation of the empirical law's exact score. With classes the mean is
+    With the whole data set as the batch this is distillation of the empirical distribution's exact score. With classes the mean is
     over the batch's samples of the same class.
     """
 
@@ -187,7 +194,7 @@ class StableConsistencyTuning(Staged, Nearing, Weighted, Compared, NoiseLevel):
     draws = {"t": "normal"}
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
-        """Return the distance of the answers at the ends of a step by the mean, the denoiser of the batch's own law."""
+        """Return the distance of the outputs at the ends of a step by the mean, the denoiser of the batch's own distribution."""
         label = batch.cond.get("label")
         return neighbours_agree(self, nets, batch, times, lambda x, t: posterior_mean(batch.x0, x, t, label))
 
@@ -195,7 +202,7 @@ class StableConsistencyTuning(Staged, Nearing, Weighted, Compared, NoiseLevel):
 @final
 @dataclass(frozen=True)
 class TruncatedConsistencyModel(Nearing, Weighted, Compared, NoiseLevel):
-    """TCM's second stage: only times above ``transition`` are learned; below it, the first stage's network answers.
+    """TCM's second stage: only times above ``transition`` are learned; below it, the first stage's network is used.
 
     The first stage, an `ect` run, is the teacher, and the weights start from its. A share ``boundary`` of the samples sits
     at the transition itself, with the weight ``boundary_weight``, and ties the two together.
@@ -240,11 +247,11 @@ class TruncatedConsistencyModel(Nearing, Weighted, Compared, NoiseLevel):
         """The network itself above the transition and the first stage's below."""
         online, first = self.function(given.network(nets, "target")), self.function(given.network(nets, "teacher"))
 
-        def answer(x: Array, r: Array, **cond: Any) -> Array:
+        def spliced(x: Array, r: Array, **cond: Any) -> Array:
             below = per_sample(r < self.transition, x)
             return namespace(x).where(below, first(x, r, **cond), online(x, r, **cond))
 
-        return answer
+        return spliced
 
     def times(self, steps: int) -> tuple[float, ...]:
         """Return a Karras grid from t_max down to the transition, below which the network was not trained."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from cmcore import recipes
 from cmcore._words import choice
+from cmcore.options import function_name
 from cmcore.run.network_settings import choices, written
 
 LOGS = ("tensorboard",)
@@ -22,7 +23,7 @@ PRECISIONS = {"float32": None, "bfloat16": "bfloat16"}
 class Config:
     """The settings of a run; None stands for a default that depends on the data, the teacher or what is installed.
 
-    ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`; ``network`` is a kind of network or
+    ``options`` are the recipe's, its optimiser's and its average's, as for `cmcore.recipes.get`, functions by their importable names; ``network`` is a kind of network or
     a preset, ``network_settings`` are its settings by name, values or their text. ``data`` is a source for
     `cmcore.run.data.load`, with ``size``, ``fit``, ``fast_jpegs``, ``skip_broken``, ``cache``, ``held_out``, ``channels``,
     ``classes``, ``range`` and ``latents`` its arguments; ``flip`` turns half of the pictures of each batch left to right; ``augment`` is the
@@ -69,6 +70,9 @@ class Config:
     log: str | None = None
 
     def __post_init__(self) -> None:
+        # As they are stored.
+        options = {name: function_name(v) if callable(v) else v for name, v in self.options.items()}
+        object.__setattr__(self, "options", options)
         if self.size is not None and not isinstance(self.size, int):
             object.__setattr__(self, "size", tuple(self.size))
         for name in (
@@ -135,7 +139,13 @@ def parse_options(recipe: str, pairs: Sequence[str]) -> dict[str, Any]:
     return parsed
 
 
-NEUTRAL_WITHOUT_CLASSES = {"guidance": 1.0, "guidance_mix": 0.0, "label_dropout": 0.0}
+NEUTRAL_WITHOUT_CLASSES = {
+    "guidance": 1.0,
+    "guidance_mix": 0.0,
+    "guidance_low": 0.0,
+    "guidance_high": 0.0,
+    "label_dropout": 0.0,
+}
 """The options that act on classes alone, and their values that do nothing."""
 
 

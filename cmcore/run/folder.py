@@ -7,14 +7,14 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from cmcore._files import atomic_write, leftovers, placed
 from cmcore.errors import Error
-from cmcore.model import MODEL
+from cmcore.model import MODEL, with_todays_names
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config
 from cmcore.run.csv_file import CsvFile
@@ -162,9 +162,11 @@ class RunFolder:
                 raise ValueError("it does not hold the settings of a run.")
             if record["format"] > FORMAT:
                 raise ValueError(f"its format {record['format']} is newer than {FORMAT}, which this cmcore reads.")
-            # Runs of before there was this setting decoded JPEGs whole.
+            config = Config(
+                **{"fast_jpegs": False, **record["settings"]}
+            )  # before there was this setting, JPEGs were decoded whole
             return (
-                Config(**{"fast_jpegs": False, **record["settings"]}),
+                replace(config, options=with_todays_names(config.recipe, config.options)),
                 plan_from_json(record["plan"]),
                 dict(record["versions"]),
             )

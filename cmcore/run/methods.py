@@ -60,7 +60,7 @@ def _rows(options: Iterable[Option], values: dict[str, Any]) -> list[tuple[str, 
 
 def _takes(option: Option) -> str:
     if option.choices:
-        return either(option.choices)
+        return either(option.choices) + (", in Python a function" if option.functions else "")
     kind = expected(type(option.default))
     return f"{kind}, {option.limit.words.partition(':')[0]}" if option.limit else kind
 

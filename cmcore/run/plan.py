@@ -52,11 +52,12 @@ class Plan:
 
 def plan_from_json(settings: Mapping[str, Any]) -> Plan:
     """Return the plan that `Plan.to_json` described; what does not fit is a `ValueError`."""
+    draws = settings.get("draws")
     return Plan(
         recipe_from_json(settings["recipe"]),
         networks.from_config(settings["network"]),
         DataFacts(**settings["data"]),
-        settings.get("draws"),
+        draws and {"diagonal" if name == "different" else name: kind for name, kind in draws.items()},
     )
 
 
@@ -92,12 +93,12 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
             f"The recipe {recipe.name!r} goes on from its teacher's weights, so it takes no --init, and its network must be "
             "the teacher's: leave out --network, --set-network, --width and --blocks."
         )
-    if init and init.recipe.family != recipe.family:
-        could = (init.recipe.family, recipe.family) == ("edm", "trigflow")
+    if init and init.recipe.network_kind != recipe.network_kind:
+        could = (init.recipe.network_kind, recipe.network_kind) == ("edm", "trigflow")
         unless = " unless --set network=edm is given" if could else ""
         raise Error(
-            f"The initial weights are of a network of the kind {init.recipe.family!r}, trained with the recipe "
-            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.family!r}{unless}."
+            f"The initial weights are of a network of the kind {init.recipe.network_kind!r}, trained with the recipe "
+            f"{init.recipe.name!r}; the recipe {recipe.name!r} trains one of the kind {recipe.network_kind!r}{unless}."
         )
     if init and not continues(init.architecture, architecture):
         raise Error(
@@ -205,7 +206,11 @@ _DIGEST = "s"
 
 def _inherited(origin: Model | None, recipe: Recipe) -> Architecture | None:
     """The network that is gone on from; without what adapts it to EDM's scalings where the method has others."""
-    if not origin or not isinstance(origin.architecture, networks.Adapted) or recipe.family == origin.recipe.family:
+    if (
+        not origin
+        or not isinstance(origin.architecture, networks.Adapted)
+        or recipe.network_kind == origin.recipe.network_kind
+    ):
         return origin.architecture if origin else None
     network = origin.architecture.network
     if isinstance(network, networks.UNet) and network.times.startswith("sinusoidal"):

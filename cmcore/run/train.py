@@ -180,8 +180,8 @@ def _first_weights(
 
 def _other_network(plan: Plan, teacher: Model) -> str:
     """Why a teacher's weights cannot start the student's network; empty where they can."""
-    if teacher.recipe.family != plan.recipe.family:
-        return f"its network is of the kind {plan.recipe.family!r} and the teacher's of the kind {teacher.recipe.family!r}."
+    if teacher.recipe.network_kind != plan.recipe.network_kind:
+        return f"its network is of the kind {plan.recipe.network_kind!r} and the teacher's of the kind {teacher.recipe.network_kind!r}."
     if continues(teacher.architecture, plan.architecture):
         return ""
     ours, theirs = to_config(plan.architecture), to_config(teacher.architecture)

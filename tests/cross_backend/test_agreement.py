@@ -32,8 +32,8 @@ def setting(name, recipe_name, kind, dtype):
     backend, recipe, plain = cm.load(name), cm.recipes.get(recipe_name), ARCHITECTURES[kind]
     architecture = replace(plain, two_times=recipe.two_times, log_weight=recipe.learned_weight)
     rng = np.random.default_rng(0)
-    x0, z = 0.5 * rng.standard_normal((3, *architecture.shape)), rng.standard_normal((3, *architecture.shape))
-    tau = np.array([0.15, 0.55, 0.85])
+    x0, z = 0.5 * rng.standard_normal((4, *architecture.shape)), rng.standard_normal((4, *architecture.shape))
+    tau = np.array([0.15, 0.55, 0.85, 0.35])
     rolled = [np.roll(tau, i) for i in range(len(recipe.draws))]
     net, teacher = (backend.network(a, random_weights(a, s), dtype=dtype) for a, s in ((architecture, 0), (plain, 1)))
     x0, z, *rolled = (backend.asarray(v.astype("float32"), dtype) for v in (x0, z, *rolled))

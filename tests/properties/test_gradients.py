@@ -75,7 +75,7 @@ def test_a_network_that_is_only_target_and_teacher_gets_no_gradient(trainable):
     assert all((g == 0).all() for g in found.values())
 
 
-SHORT = {"ctm": {"reach": 2}, "cmt": {"steps": 2}}
+SHORT = {"ctm": {"reach": 2}, "cmt": {"steps": 2}, "imm": {"gap_exponent": 4.0}}
 SMALL = ResidualMLP(shape=(2,), width=3, blocks=1, features=2)
 
 

@@ -1,4 +1,4 @@
-"""Flow maps by differentiation: the end of the way must not move as its start moves along the ODE."""
+"""Flow maps by the Eulerian identity: the end of a jump must not move as its start moves along the ODE."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity
 from cmcore.grids import TimePair
 from cmcore.optimization import Optimizer
-from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, SHARE, option
+from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, PROPER_SHARE, SHARE, option
 from cmcore.recipes import given
-from cmcore.recipes.guidance import drop_labels, no_class
+from cmcore.recipes.guidance import check_interval, drop_labels, interval_end, no_class, within
 from cmcore.recipes.part import Part, tangent_warmup
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, StraightFlowMap
@@ -37,13 +37,16 @@ class SelfGuided(Part):
 
     guidance: float = option(1.0, "omega of the guided velocity; 1 is none", NOT_NEGATIVE)
     guidance_mix: float = option(0.0, "kappa of the guided velocity", FINITE)
+    guidance_low: float = interval_end("guidance acts at times above this")
+    guidance_high: float = interval_end("guidance acts at times up to this; 0: no bound")
     label_dropout: float = option(0.1, "share of samples whose class is hidden", SHARE)
 
     def check(self) -> None:
-        """Raise `ValueError` for guidance by a network that is never trained without a class."""
+        """Raise `ValueError` for guidance by a network that is never trained without a class, or at no time."""
+        check_interval(self.guidance_low, self.guidance_high)
         if self.guidance + self.guidance_mix != 1.0 and not self.label_dropout:
             raise ValueError(
-                f"Guidance of {self.guidance}, mixed with {self.guidance_mix}, asks the network for its answer without a "
+                f"Guidance of {self.guidance}, mixed with {self.guidance_mix}, asks the network for its output without a "
                 "class, so it must be trained without one at times: label_dropout must be above 0."
             )
 
@@ -63,27 +66,28 @@ class SelfGuided(Part):
         conditional = flow_map.velocity(x_t, t, t, **batch.cond)
         plain = flow_map.velocity(x_t, t, t, **{**batch.cond, "label": no_class(batch.cond["label"])})
         guided = omega * v + kappa * conditional + (1.0 - omega - kappa) * plain
+        guided = within(self.guidance_low, self.guidance_high, t, guided, v)
         return stop_gradient(namespace(v).where(per_sample(self.hidden(batch), v), v, guided))
 
 
 @dataclass(frozen=True)
 class Intervals(Part):
-    """Logit-normal times; a share ``different`` of the samples has s != t."""
+    """Logit-normal times; a share ``diagonal`` of the samples has s = t, where the target is the sample's velocity (flow matching)."""
 
     mean: float = option(-2.0, "mean of the times' logit", FINITE)
     std: float = option(2.0, "standard deviation of the times' logit", DEVIATION)
-    different: float = option(0.75, "share of samples with r below t", SHARE)
+    diagonal: float = option(0.25, "share of samples that are flow matching, s = t", SHARE)
 
     def pair(self, draws: Mapping[str, Array], scalars: Mapping[str, Array]) -> TimePair:
         """Draw two logit-normal times, the larger t, or the larger alone."""
         t, s = two_times(draws, self.mean, self.std)
-        s = namespace(t).where(draws["different"] < self.different, s, t)
+        s = namespace(t).where(draws["diagonal"] < 1.0 - self.diagonal, s, t)
         return TimePair(t, s, t - s)
 
 
 @dataclass(frozen=True)
 class Adaptive(Part):
-    """A squared error is divided by its own ``(. + c)^power``, which biases what is learned where the answer is uncertain.
+    """A squared error is divided by its own ``(. + c)^power``, which biases what is learned where the output is uncertain.
 
     ``power = 0`` does not.
     """
@@ -97,7 +101,7 @@ class Adaptive(Part):
         return squared / stop_gradient(squared + self.c) ** self.power
 
 
-def mean_velocity_error(
+def average_velocity_error(
     flow_map: AverageVelocity, x: Array, times: TimePair, v: Array, direction: Array, cond: Mapping[str, Array]
 ) -> Array:
     """Return ``u - stopgrad(v - (t - s) du/dt)``, shaped like x, the derivative taken along dx/dt = ``direction``."""
@@ -112,22 +116,22 @@ def mean_velocity_error(
 @final
 @dataclass(frozen=True)
 class MeanFlow(Intervals, Adaptive, SelfGuided, StraightFlowMap):
-    """MeanFlow: the mean velocity's own identity ``u = v - (t - s) du/dt``, from data alone."""
+    """MeanFlow: the average velocity's own identity ``u = v - (t - s) du/dt``, from data alone."""
 
     optimizer: Optimizer = Optimizer("adam", lr=6e-4, betas=(0.9, 0.999))
     average: Average = Average(0.9999)
 
     name = "meanflow"
-    summary = "Mean velocities with a Jacobian-vector product: one step from scratch, deterministic with more."
+    summary = "Average velocities with a Jacobian-vector product: one step from scratch, deterministic with more."
     citation = "geng2025"
-    draws = {"t": "normal", "s": "normal", "different": "uniform", "hidden": "uniform"}
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
     needs_jvp = True
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
         """Return the adaptively weighted squared error of the identity, along the sample's velocity."""
         x_t, flow_map = PATH.perturb(batch.x0, batch.z, times.t), self.function(given.network(nets, "online"))
         v, cond = self.guided(flow_map, batch, x_t, times.t), self.cond(batch)
-        return self.adapted(mean_velocity_error(flow_map, x_t, times, v, v, cond))
+        return self.adapted(average_velocity_error(flow_map, x_t, times, v, v, cond))
 
 
 @final
@@ -141,7 +145,7 @@ class ImprovedMeanFlow(Intervals, Adaptive, SelfGuided, StraightFlowMap):
     name = "imf"
     summary = "meanflow with a steadier target; prefer it to meanflow."
     citation = "geng2025imf"
-    draws = {"t": "normal", "s": "normal", "different": "uniform", "hidden": "uniform"}
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
     needs_jvp = True
 
     def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
@@ -149,15 +153,58 @@ class ImprovedMeanFlow(Intervals, Adaptive, SelfGuided, StraightFlowMap):
         x_t, flow_map = PATH.perturb(batch.x0, batch.z, times.t), self.function(given.network(nets, "online"))
         v, cond = self.guided(flow_map, batch, x_t, times.t), self.cond(batch)
         own = stop_gradient(flow_map.velocity(x_t, times.t, times.t, **cond))
-        return self.adapted(mean_velocity_error(flow_map, x_t, times, v, own, cond))
+        return self.adapted(average_velocity_error(flow_map, x_t, times, v, own, cond))
+
+
+@dataclass(frozen=True)
+class Shrinking(Part):
+    """A share of each interval that shrinks exponentially in the run, from ``first`` to ``last``."""
+
+    first: float = option(0.1, "share of the interval from t to l at the start of the run", PROPER_SHARE)
+    last: float = option(0.002, "the same at its end", PROPER_SHARE)
+
+    def curriculum(self, step: int, total: int) -> dict[str, float]:
+        """Return the share at a step."""
+        return {"share": self.first * (self.last / self.first) ** min(1.0, step / total)}
+
+
+@final
+@dataclass(frozen=True)
+class SolutionFlow(Intervals, Shrinking, Adaptive, SelfGuided, StraightFlowMap):
+    """SoFlow: MeanFlow's identity by a difference, between t and a time l that nears t in the run; no derivative.
+
+    The solution ``f(x_t, t, s)`` must be that of ``f(x_l, l, s)``, where ``x_l = x_t - (t - l) v`` by the sample's velocity v. Both are
+    of the average velocity u, so with ``r = (t - l) / (t - s)`` the error over t - s is ``u(x_t, t, s) - r v - (1 - r) u(x_l, l, s)``.
+    """
+
+    power: float = 0.5
+    c: float = 1e-2
+    optimizer: Optimizer = Optimizer("adamw", lr=1e-4, betas=(0.9, 0.99))
+    average: Average = Average(0.9999)
+
+    name = "soflow"
+    summary = "meanflow without its derivative: forward evaluations only, where Jacobian-vector products are dear."
+    citation = "luo2025"
+    draws = {"t": "normal", "s": "normal", "diagonal": "uniform", "hidden": "uniform"}
+
+    def per_sample(self, nets: Nets, batch: Batch, times: TimePair) -> Array:
+        """Return the adaptively weighted squared error, times 1 / r (Luo et al. 2025, section 3)."""
+        x_t, cond = PATH.perturb(batch.x0, batch.z, times.t), self.cond(batch)
+        online, target = (self.function(given.network(nets, name)) for name in ("online", "target"))
+        v = self.guided(online, batch, x_t, times.t)
+        r = namespace(times.t).where(times.gap > 0, given.scalar(batch.scalars, "share") + 0.0 * times.t, 1.0)
+        step, share = r * times.gap, per_sample(r, x_t)
+        later = target.velocity(x_t - per_sample(step, x_t) * v, times.t - step, times.r, **cond)
+        goal = share * v + (1.0 - share) * later
+        return r * self.adapted((online.velocity(x_t, times.t, times.r, **cond) - stop_gradient(goal)) / share)
 
 
 @final
 @dataclass(frozen=True)
 class AlignYourFlow(Distils, StraightFlowMap):
-    """AYF, Eulerian form: the end of the way must not move as its start moves along the teacher's ODE.
+    """AYF, Eulerian form: the end of a jump must not move as its start moves along the teacher's ODE.
 
-    The network's mean velocity F moves along ``v - F + r (s - t) dF/dt``, normalised; r rises to ``warmup_max``.
+    The network's average velocity F moves along ``v - F + r (s - t) dF/dt``, normalised; r rises to ``warmup_max``.
     Times are logit-normal.
     """
 
