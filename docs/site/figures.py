@@ -103,7 +103,7 @@ def targets(axis: Axes) -> None:
             linewidth=0.8,
             label="the same data and noise (CT)" if i == 0 else None,
         )
-    axis.set(xlabel="t", ylabel="x", xlim=(r - 0.05, t + 0.05))
+    axis.set(xlabel="t", ylabel="x", xlim=(r - 0.05, t + 0.05), ylim=(-0.85, 0.85))
     axis.legend(frameon=False, loc="lower left")
 
 

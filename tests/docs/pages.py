@@ -4,7 +4,7 @@ A comment is for the tests alone; the site leaves it out. Directly before a bloc
 
     <!-- skip: why this cannot be run by a test -->
     <!-- given: images = np.zeros((8, 1, 8, 8), "float32") -->      Python that the block takes for granted
-    <!-- run: side=64 -> side=8; --n 5000 -> --n 20 -->             what is typed otherwise, to be done in no time
+    <!-- run: side=64 -> side=8; --network unet-tiny -> -->         what is typed otherwise, or not at all, to be done in no time
 """
 
 import re
@@ -42,7 +42,7 @@ class Block:
         """Return the text as the tests type it."""
         text = self.text
         for change in filter(None, self.run.split("; ")):
-            old, _, new = change.partition(" -> ")
+            old, _, new = (part.strip() for part in change.partition("->"))
             if old not in text:
                 raise ValueError(f"{self.page}, line {self.line}: there is no {old!r} to be replaced.")
             text = text.replace(old, new)

@@ -18,7 +18,6 @@ from cmcore.run import cli
 QUICK = {
     "train": "--steps 2 --batch 4 --width 8 --blocks 1",
     "sample": "--n 4",
-    "edit": "--n 2",
     "eval": "--n 12",
     "classifier": "--epochs 1",
     "demo": "--steps 2 --small",
