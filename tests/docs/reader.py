@@ -36,7 +36,7 @@ def furnish(folder):
     """Put into a folder what a reader has before reading: pictures, points, a run and other people's checkpoints."""
     rng = np.random.default_rng(0)
 
-    def picture(size=(20, 24), channels=3):
+    def picture(size=(8, 10), channels=3):
         x = rng.integers(0, 256, (*size, channels), np.uint8)
         return Image.fromarray(x if channels > 1 else x[..., 0])
 
@@ -49,8 +49,8 @@ def furnish(folder):
         picture().save(folder / f"{name}.png")
     picture((2, 2)).save(folder / "small.png")
     picture(channels=1).save(folder / "grey.png")
-    mask = np.zeros((24, 20), np.uint8)
-    mask[:12] = 255
+    mask = np.zeros((8, 10), np.uint8)
+    mask[:4] = 255
     Image.fromarray(mask).save(folder / "m.png")
     np.save(folder / "points.npy", rng.standard_normal((64, 2)).astype(np.float32))
     np.savez(folder / "cifar10.npz", x=rng.integers(0, 256, (16, 8, 8, 3), np.uint8))
