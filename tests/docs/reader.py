@@ -43,7 +43,7 @@ def furnish(folder):
     for kind in ("", "cats", "dogs"):
         place = folder / ("labelled" if kind else "photos") / kind
         place.mkdir(parents=True)
-        for i in range(8):
+        for i in range(24):
             picture().save(place / f"{i}.png")
     for name in ("a", "b", "painted", "noisy"):
         picture().save(folder / f"{name}.png")
