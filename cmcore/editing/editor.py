@@ -47,7 +47,7 @@ class Editor:
 
     def __init__(self, model: Trained, backend: Backend | None = None, batch: int | None = None) -> None:
         self.model, self._backend = model, backend or default()
-        self._sampler = Sampler(model, self._backend, fitting_batch(model.data.shape) if batch is None else batch)
+        self.sampler = Sampler(model, self._backend, fitting_batch(model.data.shape) if batch is None else batch)
 
     def inpaint(self, image: np.ndarray, mask: np.ndarray, n: int = 1, **settings: Any) -> np.ndarray:
         """Return n pictures that are ``image`` where the mask is False, and drawn anew where it is True.
@@ -277,9 +277,9 @@ class Editor:
         """The n pictures that ``made`` makes, a batch at a time."""
         check_count("The number of pictures", n, 1)
         check_count("The seed", seed, 0)
-        numbers, shape = self._sampler.labels(n, labels), self.model.data.shape
-        size = min(n, self._sampler.batch)
-        net = self._sampler.network(math.ceil(n / size) * evaluations)
+        numbers, shape = self.sampler.labels(n, labels), self.model.data.shape
+        size = min(n, self.sampler.batch)
+        net = self.sampler.network(math.ceil(n / size) * evaluations)
         f, out = self.model.recipe.consistency(net), np.empty((n, *shape), np.float32)
         for start in range(0, n, size):
             # The last batch is filled up, so that the compiled shapes stay the same.
@@ -303,8 +303,8 @@ class Editor:
     ) -> np.ndarray:
         """What ``made`` makes of each of the rows, a batch at a time."""
         n = len(rows)
-        numbers, size = self._sampler.labels(n, labels), min(n, self._sampler.batch)
-        net = self._sampler.network(math.ceil(n / size) * evaluations)
+        numbers, size = self.sampler.labels(n, labels), min(n, self.sampler.batch)
+        net = self.sampler.network(math.ceil(n / size) * evaluations)
         parts = []
         for start in range(0, n, size):
             part = rows[np.minimum(np.arange(start, start + size), n - 1)]

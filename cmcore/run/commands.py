@@ -156,6 +156,17 @@ def edit(args: Namespace) -> None:
     editing.run(args, model, backend, _decoder(args, backend), terminal_progress())
 
 
+def play(args: Namespace) -> None:
+    """Serve the page until Ctrl-C."""
+    from cmcore.run.play.desk import Desk
+    from cmcore.run.play.server import serve
+
+    if len(args.run) > 2:
+        raise Error(f"One run is played with, or two are compared; got {len(args.run)}.")
+    models = [(run, load_model(run)) for run in args.run]
+    serve(Desk(models, _backend(args)), args.host, args.port)
+
+
 def evaluate(args: Namespace) -> None:
     """Print the table of distances and times."""
     model = load_model(args.run)

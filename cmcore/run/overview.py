@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 GROUPS = {
     "Train": ("train", "average", "import", "demo"),
-    "Use": ("sample", "edit", "export"),
+    "Use": ("sample", "edit", "play", "export"),
     "Judge": ("info", "eval", "report", "classifier"),
     "Choose": ("recipes", "networks", "backends"),
 }
