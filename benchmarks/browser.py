@@ -1,4 +1,5 @@
 """The whole walk through ``cmcore play`` in a headless Chromium, with screenshots: python benchmarks/browser.py RUN --out FOLDER.
+With ``--web FOLDER``, what ``cmcore export RUN --to web`` wrote is walked through as well.
 
 Samples, a class, steps one by one, a mask, a stroke, an edit, a slider between two seeds, two runs side by side, a wrong
 upload, a phone, the dark, the keyboard, two tabs at once; and that nothing is asked for of any other address.
@@ -7,11 +8,16 @@ upload, a phone, the dark, the keyboard, two tabs at once; and that nothing is a
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +102,58 @@ def walk(chromium: Browser, url: str, shot: Shot = lambda name, tab: None) -> di
     return told
 
 
+def walk_alone(
+    chromium: Browser, url: str, asked: list[dict[str, Any]], shot: Shot = lambda name, tab: None
+) -> dict[str, Any]:
+    """Walk through an exported page, and return what was seen, and the numbers of the pictures of the requests that are ``asked``."""
+    told: dict[str, Any] = {}
+    tab = chromium.tab(url)
+    tab.until("document.querySelectorAll('#sample .tile').length === 9")
+    # From here on there is no network at all but for the model's second file, which is loaded now.
+    tab.run(
+        "import('./engine.js').then((e) => e.run({task: 'variations', seed: 0, n: 1, picture: document.createElement('canvas').toDataURL('image/png').split(',')[1]})).then(() => 0)"
+    )
+    tab.call("Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=0, uploadThroughput=0)
+    shot("web-sample", tab)
+    told["values"] = [
+        tab.run(
+            f"import('./engine.js').then((e) => e.run({json.dumps(one)})).then((m) => m.values.map((v) => Array.from(v)))"
+        )
+        for one in asked
+    ]
+    _done(tab, lambda: tab.click("#tab-edit"))
+    _done(tab, lambda: tab.drag("#board", [(0.3, 0.5), (0.5, 0.6), (0.7, 0.5)]))
+    told["inpainted"] = _sources(tab, "edit")
+    shot("web-inpaint", tab)
+    _done(tab, lambda: tab.click("#tab-interpolate"))
+    tab.until("document.querySelectorAll('#interpolate .ends img').length === 2")
+    told["between"] = []
+    for share in ("0", "50", "100"):
+        _done(tab, lambda share=share: tab.fill("#interpolate [name=share]", share))
+        told["between"] += _sources(tab, "interpolate")
+    told["problem"] = tab.run("document.querySelector('#problem').textContent")
+    told["complaints"] = tab.complaints()
+    told["foreign"] = foreign(chromium, url)
+    return told
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Give the address at which a plain server has a folder's files."""
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def foreign(chromium: Browser, url: str) -> list[str]:
     """Return the addresses that any page has asked for and that are not below this one."""
     asked = [e["params"]["request"]["url"] for e in chromium.events if e["method"] == "Network.requestWillBeSent"]
@@ -160,6 +218,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", nargs="+", help="one or two runs with classes")
     parser.add_argument("--out", type=Path, required=True, help="the folder for the screenshots")
+    parser.add_argument("--web", type=Path, help="the folder of an exported page")
     parser.add_argument("--backend", default="torch")
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
@@ -174,6 +233,9 @@ def main() -> None:
 
         told = walk(chromium, url, shot)
         server.terminate()
+    if args.web:
+        with served(args.web) as url, browser() as chromium:
+            told |= {f"web {name}": seen for name, seen in walk_alone(chromium, url, [], shot).items()}
     for name, seen in told.items():
         print(f"{name}: {f'{len(seen)} of them' if isinstance(seen, list) and len(str(seen)) > 300 else seen}")
 

@@ -374,8 +374,12 @@ def export(args: Namespace) -> None:
     model, found = load_model(args.run), ""
     if (kept := Path(args.run) / "eval.json").is_file():
         found = figures.rows_of_json(kept.read_text())
-    export_model(model, args.to, args.out, license=args.license, figures=found)
+    export_model(model, args.to, args.out, license=args.license, figures=found, onnxruntime_web=args.onnxruntime_web)
     say(f"Wrote {args.run} for {args.to} to {args.out}.")
+    if args.to == "web":
+        say(
+            f"To look at it: python -m http.server --directory {quoted(args.out)}, then open http://localhost:8000/ in a browser."
+        )
 
 
 def backends(args: Namespace) -> None:

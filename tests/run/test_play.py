@@ -25,11 +25,12 @@ from cmcore.generate import generate
 from cmcore.model import DataFacts, Model, save_model
 from cmcore.networks import ResidualMLP
 from cmcore.run import cli
+from cmcore.run.page import PAGE, factors
 from cmcore.run.pictures import as_pixels
 from cmcore.run.play import server
-from cmcore.run.play.desk import Desk, factors
+from cmcore.run.play.desk import Desk
 from cmcore.run.play.request import Request, read
-from cmcore.run.play.server import PAGE, application, refusal
+from cmcore.run.play.server import application, refusal
 
 NUMPY = cm.load("numpy")
 RNG = np.random.default_rng(0)

@@ -151,6 +151,7 @@ const taken = latest(take);
 function settle() {
   const form = forms.edit, task = new FormData(form).get("task"), grey = about.models[0].shape[0] === 1;
   board.tool = TOOLS[task] || "none";
+  board.mask.hidden = board.tool !== "mask";
   find("#told").textContent = TOLD[task];
   find(".steps", form).hidden = task === "stroke" || task === "variations";
   find(".factor", form).hidden = task !== "upscale";
@@ -207,13 +208,14 @@ async function start() {
   const names = about.models.map((model) => model.name).join(" and ");
   find("#title").textContent = names;
   document.title = `${names} – cmcore`;
-  find("#summary").textContent = about.models.map((model) => model.summary).join("; ");
+  find("#summary").textContent = [...new Set(about.models.map((model) => model.summary))].join("; ");
   find("#where").textContent = `Pictures are ${about.where}.`;
   for (const select of every("select[name=label]")) {
     select.closest("label").hidden = !first.classes.length;
     if (select.form === forms.sample) select.append(element("option", { value: "", textContent: "all in turn" }));
     select.append(...first.classes.map((name) => element("option", { value: name, textContent: name })));
   }
+  for (const form of [forms.sample, forms.edit]) form.elements.steps.max = about.most_steps;
   forms.sample.elements.steps.value = first.steps;
   forms.edit.elements.steps.value = first.edit_steps;
   forms.edit.elements.factor.append(...first.factors.map((k) => element("option", { textContent: String(k) })));

@@ -12,17 +12,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cmcore._words import counted, printable
 from cmcore.backend import Backend
 from cmcore.editing import Editor, spherical
 from cmcore.errors import Error
-from cmcore.generate import default_steps
 from cmcore.model import Model
-from cmcore.networks.cost import parameters
 from cmcore.run.data.convert import from_bytes
 from cmcore.run.given_picture import opened
+from cmcore.run.page import EDITS, MOST_PICTURES, check_shown, factors, facts
 from cmcore.run.pictures import as_pixels
-from cmcore.run.play.request import EDITS, MOST_PICTURES, MOST_STEPS, Request
+from cmcore.run.play.request import MOST_STEPS, Request
 from cmcore.run.play.tracing import Frame, traced
 from cmcore.run.samples import as_png
 from cmcore.sampling import seeded_noise
@@ -32,10 +30,6 @@ MOST_PIXELS = 2**24
 
 MOST_SHOWN = 2**22
 """The most pixels of the pictures on the way that are sent back."""
-
-
-EDIT_STEPS = 10
-"""The evaluations of an edit where nothing else is asked for: fewer than the paper's 39, for the answer is waited for."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +61,7 @@ class Desk:
         return {
             "models": [facts(name, editor.model) for name, editor in zip(self.names, self._editors, strict=True)],
             "where": f"computed by {self._backend.name} on the machine that serves this page",
-            "limits": {"pictures": MOST_PICTURES, "steps": MOST_STEPS},
+            "most_steps": MOST_STEPS,
         }
 
     def answer(self, request: Request) -> Answer:
@@ -158,46 +152,10 @@ class Desk:
         return mask
 
 
-def check_shown(name: str, model: Model) -> None:
-    """Raise an `Error` unless a model's data are images that a page can show."""
-    if not model.data.images or model.data.shape[0] not in (1, 3):
-        raise Error(
-            f"A page shows models of grey or colour images; the data of {name} have the shape {model.data.shape}. "
-            "To see latents or points, use cmcore sample."
-        )
-
-
-def facts(name: str, model: Model) -> dict[str, Any]:
-    """Return what a page has to know of a model, as plain JSON data."""
-    data, recipe, shape = model.data, model.recipe, model.data.shape
-    editable = tuple(task for task in EDITS if task != "colourise" or shape[0] == 3)
-    picture = f"{shape[2]} x {shape[1]} {'grey' if shape[0] == 1 else 'colour'}"
-    return {
-        "name": printable(name),
-        "summary": f"{recipe.name}, {counted(parameters(model.architecture), 'parameter')}, {printable(data.name)}, {picture}",
-        "shape": list(shape),
-        "classes": _class_names(model),
-        "steps": default_steps(model),
-        "edit_steps": EDIT_STEPS,
-        "tasks": ["sample", "interpolate", *(task for task in editable if task != "upscale" or factors(shape))],
-        "factors": factors(shape),
-    }
-
-
-def factors(shape: Sequence[int]) -> list[int]:
-    """Return by how many times pictures of a shape (C, H, W) can be made smaller, both sides exactly, and stay pictures."""
-    return [k for k in range(2, 17) if not shape[1] % k and not shape[2] % k and min(shape[1:]) // k >= 2]
-
-
 def _opened(content: bytes, model: Model, name: str) -> tuple[Image.Image, str]:
     channels, height, width = model.data.shape
     mode = "RGB" if channels == 3 else "L"
     return opened(BytesIO(content), name, (height, width), mode, Image.Resampling.LANCZOS, MOST_PIXELS)
-
-
-def _class_names(model: Model) -> list[str]:
-    count = model.architecture.classes
-    return [printable(name) for name in model.data.classes] or [str(i) for i in range(count)]
 
 
 def _means(picture: np.ndarray, factor: int) -> np.ndarray:

@@ -11,16 +11,10 @@ from typing import Any
 
 from cmcore._words import choice
 from cmcore.errors import Error
+from cmcore.run.page import EDITS, MOST_PICTURES, TASKS
 
-TASKS = ("sample", "interpolate", "inpaint", "stroke", "variations", "colourise", "upscale")
-"""What can be asked for."""
-
-EDITS = TASKS[2:]
-"""The tasks that start from a picture."""
-
-MOST_PICTURES = 16
 MOST_STEPS = 100
-"""More than these, and somebody else's request would wait for long."""
+"""More, and somebody else's request would wait for long."""
 
 LARGEST_SEED = 2**53 - 1
 """The largest whole number that a browser has exactly."""

@@ -15,22 +15,10 @@ from urllib.parse import urlsplit
 
 from cmcore.errors import Error, sentence
 from cmcore.run.failures import out_of_memory, unexpected
+from cmcore.run.page import FILES, PAGE
 from cmcore.run.play.desk import Desk
 from cmcore.run.play.request import read
 from cmcore.run.report import say
-
-PAGE = Path(__file__).parent.parent / "page"
-"""The files of the page, none of which loads anything from elsewhere."""
-
-FILES = {
-    "index.html": "text/html",
-    "style.css": "text/css",
-    "app.js": "text/javascript",
-    "board.js": "text/javascript",
-    "pictures.js": "text/javascript",
-    "compare.js": "text/javascript",
-}
-"""What the page is made of, besides ``engine.js``, and what each file is."""
 
 MOST_BYTES = 24 * 2**20
 """The most bytes of a request: a photograph, or a picture and a mask in base64."""
