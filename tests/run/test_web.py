@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import chromium
 import numpy as np
@@ -78,10 +80,12 @@ def test_the_times_the_sampler_and_the_great_circle_are_the_programs(tmp_path):
     assert np.allclose(found["edited"], cm.editing.edit(f, known, z, times, noise, 0.002)[0], atol=1e-6)
 
 
-@pytest.fixture
-def runtime(tmp_path):
-    """A folder that looks like the unpacked package."""
-    dist = tmp_path / "package" / "dist"
+@pytest.fixture(scope="module")
+def runtime(tmp_path_factory):
+    """The unpacked package, or what looks like it."""
+    if RUNTIME:
+        return Path(RUNTIME)
+    dist = tmp_path_factory.mktemp("npm") / "package" / "dist"
     dist.mkdir(parents=True)
     for name in web.RUNTIME:
         (dist / name).write_bytes(name.encode())
@@ -97,7 +101,7 @@ def test_models_without_a_page_and_packages_without_files_are_told(tmp_path, run
     for model, said in ((make_model("edm"), "distil the model first"), (make_model(shape=(2, 4, 4)), "(2, 4, 4)")):
         assert export(model, tmp_path, "--onnxruntime-web", runtime) == 2
         assert said in capsys.readouterr().err
-    assert export(make_model(), tmp_path, "--onnxruntime-web", tmp_path) == 2
+    assert export(make_model(), tmp_path, "--onnxruntime-web", tmp_path / "none") == 2
     assert "has no dist/ort.wasm.min.mjs" in capsys.readouterr().err
     monkeypatch.setattr(web.shutil, "which", lambda name: None)
     assert export(make_model(), tmp_path) == 2
@@ -126,35 +130,57 @@ def test_a_flow_map_is_one_step_there_and_a_consistency_function_several():
 needs_torch = pytest.mark.skipif("torch" not in CHOSEN, reason="the backend that writes ONNX files does not take part")
 
 
-@needs_torch
-def test_the_files_are_a_page_with_a_policy(tmp_path, runtime):
+MODEL = make_model("ct", (3, 8, 8), classes=2)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory, runtime):
+    """The folder of a page."""
     pytest.importorskip("onnxscript")
-    assert export(make_model(), tmp_path, "--onnxruntime-web", runtime, "--license", "mit") == 0
-    names = {path.name for path in (tmp_path / "out").iterdir()}
+    folder = tmp_path_factory.mktemp("web")
+    assert export(MODEL, folder, "--onnxruntime-web", runtime, "--license", "mit") == 0
+    return folder / "out"
+
+
+@needs_torch
+def test_the_files_are_a_page_with_a_policy(exported):
+    names = {path.name for path in exported.iterdir()}
     assert {"index.html", "app.js", "engine.js", "generator.onnx", "evaluation.onnx", "about.json", "README.md"} < names
     assert set(web.RUNTIME) < names
-    page = (tmp_path / "out" / "index.html").read_text()
+    page = (exported / "index.html").read_text()
     assert "default-src 'none'" in page
     assert "opened this as a file" in page
-    assert "license" in (tmp_path / "out" / "README.md").read_text()
+    for name in re.findall(r'(?:src|href)="([^":]+)"', page):
+        assert (exported / name).is_file(), name
+    for script in exported.glob("*.js"):
+        for name in re.findall(r'from "\./(.+?)"', script.read_text()):
+            assert (exported / name).is_file(), (script.name, name)
+    assert 'license: "mit"' in (exported / "README.md").read_text()
+
+
+@needs_torch
+def test_one_evaluation_is_that_of_editing(exported):
+    runtime = pytest.importorskip("onnxruntime")
+    x, t = seeded_noise(0, range(3), MODEL.data.shape), np.array([0.1, 5.0, 80.0], np.float32)
+    label = np.array([0, 1, 0], np.int32)
+    (found,) = runtime.InferenceSession(exported / "evaluation.onnx").run(None, {"x": x, "t": t, "label": label})
+    right = MODEL.recipe.consistency(MODEL.network(NUMPY))(x, t, label=label)
+    assert np.abs(found - right).max() <= 1e-5
 
 
 @needs_torch
 @pytest.mark.skipif(chromium.PROGRAM is None, reason="no Chromium is installed (Debian: apt install chromium)")
 @pytest.mark.skipif(RUNTIME is None, reason="ONNXRUNTIME_WEB names no folder (npm pack onnxruntime-web, unpacked)")
-def test_without_a_network_a_browser_makes_the_programs_pictures(tmp_path):
-    pytest.importorskip("onnxscript")
-    model = make_model("ct", (3, 8, 8), classes=2)
-    cm.export_model(model, "web", tmp_path / "out", onnxruntime_web=RUNTIME)
+def test_without_a_network_a_browser_makes_the_programs_pictures(exported):
     asked = [
         {"task": "sample", "seed": 5, "n": 3},
         {"task": "sample", "seed": 6, "n": 2, "steps": 3, "label": "b"},
         {"task": "interpolate", "seed": 3, "seed_b": 8, "share": 0.0, "n": 1, "label": "b"},
     ]
-    with served(tmp_path / "out") as url, chromium.browser() as started:
+    with served(exported) as url, chromium.browser() as started:
         seen = walk_alone(started, url, asked)
-    expected = [model.sample(3, seed=5, backend=NUMPY), model.sample(2, seed=6, steps=3, label="b", backend=NUMPY)]
-    expected.append(model.sample(1, seed=3, label="b", backend=NUMPY))
+    expected = [MODEL.sample(3, seed=5, backend=NUMPY), MODEL.sample(2, seed=6, steps=3, label="b", backend=NUMPY)]
+    expected.append(MODEL.sample(1, seed=3, label="b", backend=NUMPY))
     for found, right in zip(seen["values"], expected, strict=True):
         assert np.abs(np.reshape(found, right.shape) - right).max() <= 1e-3
     assert len(set(seen["inpainted"])) == 4

@@ -185,7 +185,7 @@ function listen() {
     }
   }
   forms.interpolate.addEventListener("input", () => interpolate());
-  forms.edit.addEventListener("change", settle);
+  panels.edit.addEventListener("change", settle);
   for (const id of ["#size", "#shade", "#colour"]) find(id).addEventListener("input", settle);
   find("#open").addEventListener("click", () => find("#file").click());
   find("#file").addEventListener("change", (event) => { if (event.target.files.length) taken(event.target.files[0]); event.target.value = ""; });
