@@ -53,7 +53,7 @@ def desk(*models):
     return Desk([(f"run {i}", model) for i, model in enumerate(models or (make_model(),))], NUMPY)
 
 
-@pytest.mark.parametrize("name", [name for name in cm.recipes.names() if name != "tcm"])
+@pytest.mark.parametrize("name", cm.recipes.names())
 def test_samples_are_those_of_the_command_and_the_way_to_them_is_shown(name):
     model, steps = make_model(name, classes=2), 3
     made = desk(model).answer(Request("sample", n=3, seed=5, steps=steps))

@@ -53,13 +53,14 @@ class Desk:
             check_shown(name, model)
         self.names = tuple(name for name, _ in models)
         self._backend = backend
-        self._editors = [Editor(model, backend, MOST_PICTURES) for _, model in models]
+        self._models = [model for _, model in models]
+        self._editors = [Editor(model, backend, MOST_PICTURES) for model in self._models]
         self._lock = threading.Lock()
 
     def about(self) -> dict[str, Any]:
         """Return what the page has to know of the models, as plain JSON data."""
         return {
-            "models": [facts(name, editor.model) for name, editor in zip(self.names, self._editors, strict=True)],
+            "models": [facts(name, model) for name, model in zip(self.names, self._models, strict=True)],
             "where": f"computed by {self._backend.name} on the machine that serves this page",
             "most_steps": MOST_STEPS,
         }
@@ -69,7 +70,7 @@ class Desk:
         editor = self._editor(request.model)
         labels = None
         if request.label is not None and editor.model.architecture.classes:
-            labels = editor.model.label_numbers(request.label, request.n)
+            labels = self._models[request.model].label_numbers(request.label, request.n)
         notes: list[str] = []
         work = self._work(editor, request, labels)
         with self._lock:
@@ -86,7 +87,7 @@ class Desk:
 
     def fitted(self, content: bytes, model: int) -> tuple[bytes, str]:
         """Return the PNG of a picture as that model takes it, and what was done to it, a sentence or nothing."""
-        image, done = _opened(content, self._editor(model).model, "The file")
+        image, done = _opened(content, self._editor(model).model.data.shape, "The file")
         out = BytesIO()
         image.save(out, "PNG")
         return out.getvalue(), f"The picture was {done}." if done else ""
@@ -139,7 +140,7 @@ class Desk:
         return lambda: traced(sampler, self._backend, z, times, request.seed, numbers)
 
     def _picture(self, editor: Editor, request: Request) -> np.ndarray:
-        image, _ = _opened(request.picture or b"", editor.model, "The picture")
+        image, _ = _opened(request.picture or b"", editor.model.data.shape, "The picture")
         pixels = np.asarray(image)
         return from_bytes(pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, 2, 0))
 
@@ -152,8 +153,8 @@ class Desk:
         return mask
 
 
-def _opened(content: bytes, model: Model, name: str) -> tuple[Image.Image, str]:
-    channels, height, width = model.data.shape
+def _opened(content: bytes, shape: tuple[int, ...], name: str) -> tuple[Image.Image, str]:
+    channels, height, width = shape
     mode = "RGB" if channels == 3 else "L"
     return opened(BytesIO(content), name, (height, width), mode, Image.Resampling.LANCZOS, MOST_PIXELS)
 
@@ -161,7 +162,8 @@ def _opened(content: bytes, model: Model, name: str) -> tuple[Image.Image, str]:
 def _means(picture: np.ndarray, factor: int) -> np.ndarray:
     """A picture (C, H, W) made smaller: the means of its patches."""
     c, h, w = picture.shape
-    return picture.reshape(c, h // factor, factor, w // factor, factor).mean(axis=(2, 4))
+    means: np.ndarray = picture.reshape(c, h // factor, factor, w // factor, factor).mean(axis=(2, 4))
+    return means
 
 
 def _pngs(x: np.ndarray) -> tuple[bytes, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -107,7 +107,7 @@ def _bytes(name: str, value: Any) -> bytes:
         raise Error(f"{name} must be the base64 of a file.") from None
 
 
-_READ = {
+_READ: dict[str, Callable[[str, Any], Any]] = {
     "task": _text,
     "model": _whole,
     "seed": _whole,
