@@ -28,7 +28,7 @@ def page(commands: Mapping[str, str]) -> str:
     known = {name for names in GROUPS.values() for name in names}
     groups = {**GROUPS, "More": tuple(name for name in commands if name not in known)}
     width = max(map(len, FIRST)) + 3
-    lines = ["cmcore: consistency models, from images to a generator of one or two evaluations", ""]
+    lines = ["cmcore: consistency models, from images to a generator of one or two evaluations"]
     lines += _group("First", [f"{command:{width}}{what}" for command, what in FIRST.items()])
     lines += [""]
     for title, names in groups.items():

@@ -61,7 +61,7 @@ def test_the_times_the_sampler_and_the_great_circle_are_the_programs(tmp_path):
     const known = {{ mask: [1, 0], picture: [0.5, 0] }};
     console.log(JSON.stringify({{
       times: e.editTimes(7, 0.002, 80), between: e.spherical({a.tolist()}, {b.tolist()}, 0.3), same: e.spherical([1, 2], [1, 2], 0.3),
-      sampled: await e.multistep(f, [80, 3, 0.7], noise, 0.5, () => 0), edited: await e.refined(f, [0.5, 0], known, [80, 3, 0.7], noise, 0.5),
+      sampled: await e.multistep(f, [2, 1.2, 0.7], noise, 0.5, () => 0), edited: await e.refined(f, [0.5, 0], known, [2, 1.2, 0.7], noise, 0.5),
     }}));"""
     found = run_in_node(code, tmp_path)
     assert np.allclose(found["times"], edit_times(7), rtol=1e-12)
@@ -74,7 +74,7 @@ def test_the_times_the_sampler_and_the_great_circle_are_the_programs(tmp_path):
     def noise(draw):
         return np.array([[1.1 + draw, -0.2]])
 
-    z, times = np.array([[0.1, -0.2]]), (80.0, 3.0, 0.7)
+    z, times = np.array([[0.1, -0.2]]), (2.0, 1.2, 0.7)
     assert np.allclose(found["sampled"], sampling.multistep(f, z, times, noise, 0.5)[0], atol=1e-6)
     known = cm.editing.inpainting(np.array([[0.5, 0.0]]), np.array([[1.0, 0.0]]))
     assert np.allclose(found["edited"], cm.editing.edit(f, known, z, times, noise, 0.5)[0], atol=1e-6)
