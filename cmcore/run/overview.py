@@ -28,13 +28,13 @@ def page(commands: Mapping[str, str]) -> str:
     known = {name for names in GROUPS.values() for name in names}
     groups = {**GROUPS, "More": tuple(name for name in commands if name not in known)}
     width = max(map(len, FIRST)) + 3
-    lines = ["cmcore: consistency models, from images to a generator of one or two evaluations"]
+    lines = ["cmcore: consistency models, from images to a generator of one or two evaluations", ""]
     lines += _group("First", [f"{command:{width}}{what}" for command, what in FIRST.items()])
     lines += [""]
     for title, names in groups.items():
         lines += _group(title, [f"{name:12}{commands[name]}" for name in names if name in commands])
     statuses = ", ".join(f"{status} {what}" for status, what in STATUSES.items())
-    lines += ["", "What a command takes: cmcore COMMAND --help. The version: cmcore --version.", f"Exit: {statuses}."]
+    lines += ["What a command takes: cmcore COMMAND --help. The version: cmcore --version.", f"Exit: {statuses}."]
     return "\n".join(lines) + "\n"
 
 
