@@ -16,11 +16,11 @@ from cmcore.editing.denoising import denoise, noise_level
 from cmcore.editing.interpolation import spherical
 from cmcore.editing.inversion import encode
 from cmcore.editing.known import Known, colourising, downsampled, inpainting, upscaling
+from cmcore.editing.of_recipe import default_strokes, greatest_noise
 from cmcore.editing.replacement import edit, stroke
-from cmcore.editing.schedule import POINTS, edit_times, stroke_times
+from cmcore.editing.schedule import POINTS, edit_times
 from cmcore.editing.transforms import LUMA
 from cmcore.generate import MOST_STEPS, ROUNDING, Sampler, Trained, fitting_batch
-from cmcore.grids import T_MAX, T_MIN
 from cmcore.losses import ConsistencyFn
 from cmcore.recipes import StraightFlowMap
 from cmcore.sampling import seeded_noise
@@ -47,7 +47,7 @@ class Editor:
 
     def __init__(self, model: Trained, backend: Backend | None = None, batch: int | None = None) -> None:
         self.model, self._backend = model, backend or default()
-        self._sampler = Sampler(model, self._backend, fitting_batch(model.data.shape) if batch is None else batch)
+        self.sampler = Sampler(model, self._backend, fitting_batch(model.data.shape) if batch is None else batch)
 
     def inpaint(self, image: np.ndarray, mask: np.ndarray, n: int = 1, **settings: Any) -> np.ndarray:
         """Return n pictures that are ``image`` where the mask is False, and drawn anew where it is True.
@@ -109,7 +109,7 @@ class Editor:
 
         With a mask they are the guide itself where it is False. The default times are those of `stroke_times`.
         """
-        picture, chosen = self._picture(guide), self._times(times, self._stroke_times())
+        picture, chosen = self._picture(guide), self._times(times, default_strokes(self.model.recipe))
         if mask is None:
             return self._guided(picture, None, n, chosen, **settings)
         new = self._mask(mask)
@@ -121,7 +121,7 @@ class Editor:
         self, image: np.ndarray, n: int = 1, *, times: Sequence[float] | None = None, **settings: Any
     ) -> np.ndarray:
         """Return n pictures like ``image``: `stroke` with the picture as the guide, by default from its second time, 2.24."""
-        chosen = self._times(times, self._stroke_times()[-1:])
+        chosen = self._times(times, default_strokes(self.model.recipe)[-1:])
         return self._guided(self._picture(image), None, n, chosen, **settings)
 
     def denoise(self, image: np.ndarray, sigma: float | None = None, *, label: int | None = None) -> np.ndarray:
@@ -131,7 +131,7 @@ class Editor:
             sigma = self.noise_level(image)
         check_kind("The noise's standard deviation", sigma, float)
         level = float(sigma) / self._unit()
-        lowest, highest = self.model.recipe.lowest_time, self._greatest
+        lowest, highest = self.model.recipe.lowest_time, greatest_noise(self.model.recipe)
         if not level <= highest * (1 + ROUNDING):
             raise ValueError(f"The network knows noise up to {highest * self._unit():g}; the picture's is {sigma:g}.")
         if level < lowest:
@@ -171,7 +171,7 @@ class Editor:
         if (a is None) != (b is None):
             raise ValueError("Between two pictures means two, or none for two samples; got one.")
         if a is None or b is None:
-            return self._between_samples(n, self._times(times, (self._greatest,)), **settings)
+            return self._between_samples(n, self._times(times, (greatest_noise(self.model.recipe),)), **settings)
         ends = self._picture(a), self._picture(b)
         if self.invertible:
             return self._between_encoded(ends, n, **settings)
@@ -277,9 +277,9 @@ class Editor:
         """The n pictures that ``made`` makes, a batch at a time."""
         check_count("The number of pictures", n, 1)
         check_count("The seed", seed, 0)
-        numbers, shape = self._sampler.labels(n, labels), self.model.data.shape
-        size = min(n, self._sampler.batch)
-        net = self._sampler.network(math.ceil(n / size) * evaluations)
+        numbers, shape = self.sampler.labels(n, labels), self.model.data.shape
+        size = min(n, self.sampler.batch)
+        net = self.sampler.network(math.ceil(n / size) * evaluations)
         f, out = self.model.recipe.consistency(net), np.empty((n, *shape), np.float32)
         for start in range(0, n, size):
             # The last batch is filled up, so that the compiled shapes stay the same.
@@ -303,8 +303,8 @@ class Editor:
     ) -> np.ndarray:
         """What ``made`` makes of each of the rows, a batch at a time."""
         n = len(rows)
-        numbers, size = self._sampler.labels(n, labels), min(n, self._sampler.batch)
-        net = self._sampler.network(math.ceil(n / size) * evaluations)
+        numbers, size = self.sampler.labels(n, labels), min(n, self.sampler.batch)
+        net = self.sampler.network(math.ceil(n / size) * evaluations)
         parts = []
         for start in range(0, n, size):
             part = rows[np.minimum(np.arange(start, start + size), n - 1)]
@@ -322,7 +322,7 @@ class Editor:
         check_count("The number of steps", steps, 1)
         if steps > MOST_STEPS:
             raise ValueError(f"An edit takes at most {MOST_STEPS:,} steps, got {steps:,}.")
-        return edit_times(steps, self.model.recipe.lowest_time, self._greatest)
+        return edit_times(steps, self.model.recipe.lowest_time, greatest_noise(self.model.recipe))
 
     def _times(self, times: Sequence[float] | None, by_default: Sequence[float]) -> tuple[float, ...]:
         """The times given, checked, or the default's."""
@@ -331,23 +331,13 @@ class Editor:
         recipe, chosen = self.model.recipe, tuple(float(t) for t in times)
         if any(not a > b for a, b in pairwise(chosen)):
             raise ValueError(f"The times must decrease, got {list(chosen)}.")
-        lowest, highest = recipe.lowest_time, self._greatest
+        lowest, highest = recipe.lowest_time, greatest_noise(self.model.recipe)
         known = chosen and chosen[0] <= highest * (1 + ROUNDING) and chosen[-1] * (1 + ROUNDING) >= lowest
         if not known or chosen[-1] <= recipe.arrival:
             raise ValueError(
                 f"The network was trained for noise from {lowest:g} to {highest:g}; the times are {list(chosen)}."
             )
         return chosen
-
-    @property
-    def _greatest(self) -> float:
-        """The greatest standard deviation of noise to start from: the recipe's, or, on paths that go to noise alone, the paper's."""
-        return float(getattr(self.model.recipe, "t_max", T_MAX))
-
-    def _stroke_times(self) -> tuple[float, ...]:
-        recipe = self.model.recipe
-        first, last = stroke_times(getattr(recipe, "t_min", T_MIN), self._greatest)
-        return (first, last) if last >= recipe.lowest_time else (max(first, recipe.lowest_time),)
 
     def _picture(self, image: np.ndarray) -> np.ndarray:
         """A picture as the network knows it, (1, \\*shape)."""

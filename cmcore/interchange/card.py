@@ -34,6 +34,11 @@ x = model.sample(4, steps={steps})""",
 
 session = onnxruntime.InferenceSession("THIS_FOLDER/{file}")
 print([(i.name, i.shape, i.type) for i in session.get_inputs()])""",
+    "web": """import functools, http.server
+
+# Then open http://localhost:8000/ in a browser; any other server of files does as well.
+page = functools.partial(http.server.SimpleHTTPRequestHandler, directory="THIS_FOLDER")
+http.server.ThreadingHTTPServer(("localhost", 8000), page).serve_forever()""",
 }
 
 

@@ -23,20 +23,29 @@ from cmcore.interchange.table import given
 from cmcore.interchange.torch_file import write_state_dict
 from cmcore.interchange.unet_config import unet_config
 from cmcore.interchange.unets import same
+from cmcore.interchange.web import write_web
 from cmcore.model import MODEL, Model, save_model
 from cmcore.networks import Adapted, UNet, to_config
 from cmcore.run.config import differing
 
 
 def export_model(
-    model: Model, to: str, out: str | PathLike[str], *, license: str | None = None, figures: str = ""
+    model: Model,
+    to: str,
+    out: str | PathLike[str],
+    *,
+    license: str | None = None,
+    figures: str = "",
+    onnxruntime_web: str | PathLike[str] | None = None,
 ) -> None:
     """Write a model as another program's file or folder, which must be new; `Error` if that program has no such models.
 
     ``to`` is one of `FORMATS`: "diffusers", a folder that ``ConsistencyModelPipeline`` or ``DDPMPipeline`` loads, or, for a flow map that
     predicts average velocities, the model and a ``FlowMapEulerDiscreteScheduler``, for diffusers has no network of two times; "openai", a state dict
     for ``cm.unet.UNetModel``; "edm", a folder with safetensors under the names of NVlabs/edm's networks, and settings - not
-    their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says. A folder gets a model card, README.md, with the
+    their pickle, which carries source code to be executed; "onnx", a folder as `cmcore.interchange.onnx` says; "web", a page
+    that samples and edits in a browser (`cmcore.interchange.web`), with the npm package onnxruntime-web, unpacked in a folder or by default
+    fetched. A folder gets a model card, README.md, with the
     ``license`` and the ``figures`` that are given.
     """
     if to not in FORMATS:
@@ -44,8 +53,13 @@ def export_model(
     place = Path(out)
     if place.exists() and (not place.is_dir() or any(place.iterdir())):
         raise Error(f"{place} exists already and is not overwritten; choose another place.")
+    if onnxruntime_web is not None and to != "web":
+        raise Error(f"onnxruntime-web is part of a page, --to web; a model for {to} needs none.")
     check_finite(model.weights)
-    FORMATS[to](model, place)
+    if to == "web":
+        write_web(model, place, onnxruntime_web)
+    else:
+        FORMATS[to](model, place)
     if place.is_dir():
         atomic_write(place / "README.md", card(model, to, license, figures).encode())
 
@@ -103,6 +117,7 @@ FORMATS: dict[str, Callable[[Model, Path], None]] = {
     "openai": _openai,
     "edm": _edm,
     "onnx": _onnx,
+    "web": write_web,
 }
 """What a model can be exported to: each writes it to a place that is new."""
 

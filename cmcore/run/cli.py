@@ -133,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_train(sub)
     _add_sample(sub)
     _add_edit(sub)
+    _add_play(sub)
     _add_eval(sub)
     _add_classifier(sub)
     _add_report(sub)
@@ -353,6 +354,20 @@ def _add_edit(sub: Any) -> None:
     _add_backend(parser)
 
 
+def _add_play(sub: Any) -> None:
+    parser = _add(sub, "play", commands.play, "serve a page to sample, draw, edit and compare with", "model")
+    parser.add_argument("run", metavar="RUN", type=_place, nargs="+", help="a run or a model; two, to compare them")
+    parser.add_argument(
+        "--port", type=int, default=7860, help="of the page's address; 0: any that is free (%(default)s)"
+    )
+    parser.add_argument(
+        "--host",
+        default="127.0.0.1",
+        help="which address of this machine to listen at; another than %(default)s lets others use the model",
+    )
+    _add_backend(parser)
+
+
 def _add_decoder(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--decoder",
@@ -470,11 +485,20 @@ def _add_export(sub: Any) -> None:
     parser = _add(sub, "export", commands.export, "write a model as another program's file or folder")
     parser.add_argument("run", metavar="RUN", type=_place, help="a run folder or a model.safetensors")
     parser.add_argument(
-        "--to", choices=FORMATS, required=True, help="whose: a folder for diffusers, edm and onnx, a file for openai"
+        "--to",
+        choices=FORMATS,
+        required=True,
+        help="whose: a folder for diffusers, edm, onnx and web, a page that samples in a browser; a file for openai",
     )
     parser.add_argument("out", metavar="OUT", type=_place, help="the file or folder, which must be new")
     parser.add_argument(
         "--license", help="under which the model may be used, such as mit, for the model card of a folder"
+    )
+    parser.add_argument(
+        "--onnxruntime-web",
+        type=_place,
+        metavar="FOLDER",
+        help="for web: the unpacked npm package; by default npm fetches it",
     )
 
 

@@ -156,6 +156,17 @@ def edit(args: Namespace) -> None:
     editing.run(args, model, backend, _decoder(args, backend), terminal_progress())
 
 
+def play(args: Namespace) -> None:
+    """Serve the page until Ctrl-C."""
+    from cmcore.run.play.desk import Desk
+    from cmcore.run.play.server import serve
+
+    if len(args.run) > 2:
+        raise Error(f"One run is played with, or two are compared; got {len(args.run)}.")
+    models = [(run, load_model(run)) for run in args.run]
+    serve(Desk(models, _backend(args)), args.host, args.port)
+
+
 def evaluate(args: Namespace) -> None:
     """Print the table of distances and times."""
     model = load_model(args.run)
@@ -363,8 +374,12 @@ def export(args: Namespace) -> None:
     model, found = load_model(args.run), ""
     if (kept := Path(args.run) / "eval.json").is_file():
         found = figures.rows_of_json(kept.read_text())
-    export_model(model, args.to, args.out, license=args.license, figures=found)
+    export_model(model, args.to, args.out, license=args.license, figures=found, onnxruntime_web=args.onnxruntime_web)
     say(f"Wrote {args.run} for {args.to} to {args.out}.")
+    if args.to == "web":
+        say(
+            f"To look at it: python -m http.server --directory {quoted(args.out)}, then open http://localhost:8000/ in a browser."
+        )
 
 
 def backends(args: Namespace) -> None:

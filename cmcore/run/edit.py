@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from argparse import ArgumentTypeError, Namespace
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -10,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image
 
 from cmcore._files import atomic_write, placed
 from cmcore._words import choice, counted
@@ -19,10 +18,10 @@ from cmcore.editing import Editor
 from cmcore.errors import Error
 from cmcore.interchange.decoder import Decoder
 from cmcore.model import Model
-from cmcore.run.data.convert import Size, fitted, from_bytes
-from cmcore.run.data.decoding import MOST_PIXELS, to_rgb
+from cmcore.run.data.convert import Size, from_bytes
+from cmcore.run.given_picture import opened
 from cmcore.run.output import Output, is_folder
-from cmcore.run.report import Progress, either
+from cmcore.run.report import Progress
 from cmcore.run.samples import as_png, fingerprint
 
 TASKS = {
@@ -211,34 +210,5 @@ def _array(path: Path, shape: Sequence[int]) -> np.ndarray:
 
 def _opened(path: Path, size: Size, mode: str, resampling: Image.Resampling) -> tuple[Image.Image, str]:
     """A picture of a size and mode, and what was done to it."""
-    try:
-        with warnings.catch_warnings(), placed(path), path.open("rb") as content:
-            # Pillow's limit is not ours.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(content) as file:
-                if file.width * file.height > MOST_PIXELS:
-                    raise ValueError(
-                        f"it has {file.width * file.height:,} pixels, and at most {MOST_PIXELS:,} are read"
-                    )
-                turned = ImageOps.exif_transpose(file)
-                rgb = to_rgb(turned)
-                was = turned.mode, turned.size
-    except UnidentifiedImageError as problem:
-        raise Error(f"{path} is no picture of a kind that can be read, such as a PNG or a JPEG.") from problem
-    except OSError as problem:
-        # Pillow's own of damaged pictures have no number.
-        if problem.errno is not None:
-            raise
-        raise Error(f"{path} cannot be read as a picture ({problem}).") from problem
-    except Exception as problem:  # damaged files make Pillow's decoders raise nearly anything
-        raise Error(f"{path} cannot be read as a picture ({problem}).") from problem
-    image, done = rgb.convert(mode), []
-    if was[0] not in (mode, "P", "1") or (mode == "RGB" and was[0] == "1"):
-        done.append(f"turned from {was[0]} to {mode}")
-    height, width = size
-    if was[1] != (width, height):
-        if was[1][0] * height != was[1][1] * width:
-            done.append("cut to its central part")
-        done.append(f"resized from {was[1][0]} x {was[1][1]} to {width} x {height}")
-        image = fitted(image, size, "crop", resampling=resampling)
-    return image, either(done).replace(" or ", " and ") if done else ""
+    with placed(path), path.open("rb") as content:
+        return opened(content, path, size, mode, resampling)

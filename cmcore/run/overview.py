@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 GROUPS = {
     "Train": ("train", "average", "import", "demo"),
-    "Use": ("sample", "edit", "export"),
+    "Use": ("sample", "edit", "play", "export"),
     "Judge": ("info", "eval", "report", "classifier"),
     "Choose": ("recipes", "networks", "backends"),
 }
@@ -34,7 +34,7 @@ def page(commands: Mapping[str, str]) -> str:
     for title, names in groups.items():
         lines += _group(title, [f"{name:12}{commands[name]}" for name in names if name in commands])
     statuses = ", ".join(f"{status} {what}" for status, what in STATUSES.items())
-    lines += ["", "What a command takes: cmcore COMMAND --help. The version: cmcore --version.", f"Exit: {statuses}."]
+    lines += ["What a command takes: cmcore COMMAND --help. The version: cmcore --version.", f"Exit: {statuses}."]
     return "\n".join(lines) + "\n"
 
 
