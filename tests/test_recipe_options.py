@@ -66,7 +66,9 @@ def test_functions_are_stored_by_name_and_found_without_running_anything():
         elsewhere.compare(X0, Z)
 
 
-@pytest.mark.parametrize("function", [lambda x, y: x, distances.PseudoHuber(0.1), np.float64(3).item], ids=str)
+@pytest.mark.parametrize(
+    "function", [lambda x, y: x, distances.PseudoHuber(0.1), np.float64(3).item], ids=["lambda", "instance", "method"]
+)
 def test_a_function_that_has_no_name_cannot_be_saved(function):
     recipe = recipes.get("ect", distance=function)
     for saved in (lambda: recipe_to_json(recipe), lambda: Config(options={"distance": function})):
@@ -280,7 +282,7 @@ def ratio_of_deviations(s, t, least=0.002):
         ("variance", ratio_of_deviations),
         ("mixed", lambda s, t: (s + ratio_of_deviations(s, t)) / (t + 1)),
     ],
-    ids=str,
+    ids=["euler", "variance", "mixed"],
 )
 @pytest.mark.parametrize("inner", ["edm", "boundary", "none"])
 def test_ctms_outer_and_inner_forms(outer, skip, inner):
