@@ -53,7 +53,7 @@ REFERENCE = {
     "losses": ["cmcore.losses", "cmcore.distances", "cmcore.weightings"],
     "recipes": [
         "cmcore.recipes", "cmcore.recipes.denoising", "cmcore.recipes.distillation", "cmcore.recipes.training",
-        "cmcore.recipes.continuous", "cmcore.recipes.flow_maps", "cmcore.recipes.semigroup", "cmcore.recipes.trajectory",
+        "cmcore.recipes.continuous", "cmcore.recipes.eulerian", "cmcore.recipes.lagrangian", "cmcore.recipes.moment_matching", "cmcore.recipes.semigroup", "cmcore.recipes.trajectory",
         "cmcore.options",
     ],
     "training": ["cmcore.training", "cmcore.optimization", "cmcore.ema"],
