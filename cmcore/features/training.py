@@ -46,9 +46,7 @@ def train_classifier(
     trainer = Trainer(
         backend,
         backend.network(architecture, seed=seed, compute=compute),
-        TrainSpec(
-            _cross_entropy(architecture.width), optimizer, seed=seed, compiled=pays_to_compile(backend, steps)
-        ),
+        TrainSpec(_cross_entropy(architecture.width), optimizer, seed=seed, compiled=pays_to_compile(backend, steps)),
     )
     for step in range(steps):
         x, labels = data.batch(seed, step, batch)
