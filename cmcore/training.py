@@ -195,7 +195,7 @@ class Trainer:
 
         ``index`` (the step's number) and the seed determine every random number of the step. ``scalars`` are the curriculum's
         values at this step (all of them plain numbers, the same keys at each step); they reach the compiled code as 0-d
-        arrays, so that a change of value never recompiles.
+        arrays, so that a change of value never recompiles. Of several processes (`cmcore.workers`) each gives its own rows of the batch.
         """
         check_count("The step's number", index, 0)
         if not isinstance(scalars, Mapping):

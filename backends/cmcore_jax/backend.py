@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
+from cmcore._words import counted
 from cmcore.backend import Network, check_computes
+from cmcore.errors import Error
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
-from cmcore_jax import devices, networks, parameters
+from cmcore.workers import ALONE, Workers
+from cmcore_jax import devices as devices_of
+from cmcore_jax import networks, parameters
 from cmcore_jax.dtypes import available
+from cmcore_jax.many import AXIS, JaxWorkers, Spread, join
 from cmcore_jax.random import JaxStream, key
 from cmcore_jax.train import TrainStep
 
@@ -24,6 +30,8 @@ class JaxBackend:
     """JAX bound to a device, or to none: then arrays go, uncommitted, where JAX puts them by default."""
 
     bound: str | None = None
+    workers: Workers = ALONE
+    spread: Spread | None = None
 
     name: ClassVar[str] = "jax"
     trainable: ClassVar[bool] = True
@@ -42,15 +50,44 @@ class JaxBackend:
 
     def devices(self) -> tuple[str, ...]:
         """Return the names of this process's devices ("cpu", "cuda:0", ...), the default one first."""
-        return tuple(devices.table())
+        return tuple(devices_of.table())
 
     def on(self, device: str | None) -> JaxBackend:
         """Return this backend bound to a device; None means JAX's default one, "cuda" the first GPU."""
-        return JaxBackend(None if device is None else devices.canonical(device))
+        return JaxBackend(None if device is None else devices_of.canonical(device))
+
+    def across(self, device: str | None, devices: int | None, shard: bool) -> JaxBackend:
+        """Return this backend on a mesh of devices: so many of the first ones, by default all accelerators, of every process.
+
+        Where a device is named, and no number, it is that one alone.
+        """
+        join()
+        one = self.on(device)
+        alike, processes = devices_of.alike(one.device), jax.process_count()
+        if devices is None or processes > 1:
+            alone = processes == 1 and (device is not None or alike[0].platform == "cpu")
+            wanted = 1 if alone else len(alike)
+            if devices not in (None, wanted):
+                raise Error(
+                    f"The {processes} processes have {wanted} devices, all of which take part; leave out --devices."
+                )
+            devices = wanted
+        if devices > len(alike):
+            raise Error(
+                f"There {'are' if len(alike) > 1 else 'is'} {counted(len(alike), 'device')} like {one.device!r} here, and --devices {devices} "
+                "asks for more."
+            )
+        if shard and devices == 1:
+            raise Error("On one device nothing can be spread; leave out --shard, or give --devices.")
+        if devices == 1:
+            return one
+        mesh = Mesh(np.array(alike[:devices]), (AXIS,))
+        workers = JaxWorkers(jax.process_index(), processes, devices, shard and processes > 1)
+        return replace(one, workers=workers, spread=Spread(mesh, shard))
 
     def memory(self) -> int | None:
         """Return the most bytes that arrays have taken at once on the device; None on the CPU, which does not tell."""
-        told = devices.table()[self.device].memory_stats() or {}
+        told = devices_of.table()[self.device].memory_stats() or {}
         return told.get("peak_bytes_in_use", told.get("bytes_in_use"))
 
     def float_types(self) -> tuple[str, ...]:
@@ -122,12 +159,12 @@ class JaxBackend:
 
     def train_step(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network]) -> TrainStep:
         """Return the train step of an equinox module or another callable pytree, which is left as it is."""
-        return TrainStep(net, spec, frozen)
+        return TrainStep(net, spec, frozen, self.spread)
 
     def _place(self, x: jax.Array) -> jax.Array:
         if self.bound is None or isinstance(x, jax.core.Tracer):
             return x
-        return jax.device_put(x, devices.table()[self.bound])
+        return jax.device_put(x, devices_of.table()[self.bound])
 
 
 BACKEND = JaxBackend()

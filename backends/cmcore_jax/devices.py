@@ -36,6 +36,13 @@ def canonical(name: str) -> str:
     return found
 
 
+def alike(name: str) -> list[jax.Device]:
+    """Return all devices of the kind of the one named, of all processes, those of a process beside each other."""
+    first = table()[name]
+    every = jax.devices(first.platform) if jax.process_count() > 1 else jax.local_devices(backend=first.platform)
+    return sorted(every, key=lambda device: (device.process_index, device.id))
+
+
 def _kind(device: jax.Device) -> str:
     on_cuda = device.platform == "gpu" and "cuda" in device.client.platform_version.lower()
     return "cuda" if on_cuda else device.platform

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import Any, ClassVar
 
@@ -13,9 +13,12 @@ from tinygrad.dtype import DType
 from tinygrad.nn.state import get_state_dict
 
 from cmcore.backend import Network, check_computes
+from cmcore.errors import Error
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
-from cmcore_tinygrad import autodiff, devices, namespace, networks
+from cmcore.workers import ALONE, Workers
+from cmcore_tinygrad import autodiff, namespace, networks
+from cmcore_tinygrad import devices as devices_of
 from cmcore_tinygrad.compiling import Compiled
 from cmcore_tinygrad.streams import HostStream
 from cmcore_tinygrad.train import TrainStep
@@ -26,6 +29,7 @@ class TinygradBackend:
     """Tinygrad bound to a device, or to none: then to the one that tinygrad chooses when it is first used."""
 
     bound: str | None = None
+    workers: Workers = ALONE
 
     name: ClassVar[str] = "tinygrad"
     trainable: ClassVar[bool] = True
@@ -36,7 +40,7 @@ class TinygradBackend:
     @property
     def device(self) -> str:
         """Name of the device; reading it is what makes tinygrad look for devices."""
-        return self.bound or devices.default()
+        return self.bound or devices_of.default()
 
     def version(self) -> str:
         """Return tinygrad's version."""
@@ -44,11 +48,21 @@ class TinygradBackend:
 
     def devices(self) -> tuple[str, ...]:
         """Return tinygrad's names of the devices that work here ("CPU", "CUDA", ...), the default one first."""
-        return devices.usable()
+        return devices_of.usable()
 
     def on(self, device: str | None) -> TinygradBackend:
         """Return this backend bound to a device, in capitals or not; None keeps the binding."""
-        return self if device is None else TinygradBackend(devices.canonical(device))
+        return self if device is None else TinygradBackend(devices_of.canonical(device))
+
+    def across(self, device: str | None, devices: int | None, shard: bool) -> TinygradBackend:
+        """Return this backend on so many devices of a kind, CPU, CPU:1, ...; each of them has all weights."""
+        one = self.on(device)
+        if shard:
+            raise Error("With tinygrad each device has all weights; leave out --shard.")
+        if (devices or 1) == 1:
+            return one
+        devices_of.several(one.device, devices)
+        return replace(one, workers=Workers(devices=devices))
 
     def memory(self) -> int | None:
         """Return the bytes that buffers take now, on all of tinygrad's devices; None on the CPU."""
@@ -118,11 +132,14 @@ class TinygradBackend:
 
     def train_step(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network]) -> TrainStep:
         """Return the train step of a copy of the network; the networks given stay as they are."""
-        return TrainStep(net, spec, frozen, self._ready())
+        devices = self.workers.devices
+        return TrainStep(
+            net, spec, frozen, devices_of.several(self._ready(), devices) if devices > 1 else self._ready()
+        )
 
     def _ready(self) -> str:
         """Return the device's name once it is known to work; `cmcore.Error` says what it lacks."""
-        devices.require(self.device)
+        devices_of.require(self.device)
         return self.device
 
 

@@ -35,6 +35,15 @@ def canonical(device: str) -> str:
     raise ValueError(f"There is no device {device!r} for tinygrad here; {choice(device, usable(), 'choose one of')}")
 
 
+def several(device: str, count: int) -> tuple[str, ...]:
+    """Return the names of so many devices of a device's kind, from the first one on; `Error` if there are fewer."""
+    kind = device.partition(":")[0]
+    names = tuple(kind if i == 0 else f"{kind}:{i}" for i in range(count))
+    if missing := [name for name in names if not _opens(name)]:
+        raise Error(f"tinygrad has no device {missing[0]!r} here, and --devices {count} asks for {', '.join(names)}.")
+    return names
+
+
 @cache
 def require(device: str) -> None:
     """Raise `cmcore.Error`, which says what to install, if nothing can be computed on the device."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Collection, Hashable, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -12,30 +12,41 @@ from tinygrad.dtype import least_upper_dtype
 from tinygrad.nn.state import get_state_dict
 
 from cmcore.backend import Network
+from cmcore.networks.generic import natives
 from cmcore.optimization import radam_factors
-from cmcore.training import TrainSpec
+from cmcore.training import DROPOUT, TrainSpec
 from cmcore_tinygrad import optimizers
 from cmcore_tinygrad.autodiff import parameters
 from cmcore_tinygrad.compiling import owned
 from cmcore_tinygrad.functions.creation import asarray, zeros
+from cmcore_tinygrad.networks import Constant
 from cmcore_tinygrad.streams import HostStream
 
 
 class TrainStep:
-    """A copy of a network with its optimiser and averages; see `cmcore.backend.TrainStep`."""
+    """A copy of a network with its optimiser and averages; see `cmcore.backend.TrainStep`.
 
-    def __init__(self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network], device: str) -> None:
-        self._spec, self._device = spec, device
+    With several devices each of them has all weights and an equal share of the samples of each part of a batch.
+    """
+
+    def __init__(
+        self, net: Network, spec: TrainSpec, frozen: Mapping[str, Network], device: str | tuple[str, ...]
+    ) -> None:
+        self._spec = spec
+        self._devices = (device,) if isinstance(device, str) else device
+        self._device = self._devices[0]
         self.seen: list[tuple[Tensor, Tensor]] = []
         if not parameters(net):
             raise TypeError(f"The tinygrad trainer trains parameters, and {type(net).__name__} has none.")
-        self._online = _copied(net)
-        self._target = _copied(net) if spec.keep_target else None
+        self._online = self._copied(net)
+        self._target = self._copied(net) if spec.keep_target else None
         target = self._online if self._target is None else self._target
+        if len(self._devices) > 1:
+            frozen = {name: self._copied(other) for name, other in frozen.items()}
         self._nets = {name: _evaluating(other) for name, other in frozen.items()}
         self._nets |= {"online": self._online, "target": target}
         self._weights = parameters(self._online)
-        self._averages = {"ema": parameters(_copied(net))}
+        self._averages = {"ema": parameters(self._copied(net))}
         if self._target is not None:
             self._averages["target"] = parameters(self._target)
         others = [t for t in get_state_dict(self._online).values() if not t.is_param]
@@ -60,9 +71,14 @@ class TrainStep:
         packed = asarray(list(values.values()), dtype=self._precision, device=self._device)
         mean, each = (zeros(n, dtype=wide, device=self._device) for n in (1, x0.shape[0]))
         program = self._program(x0, tuple(values), cond)
+        if self._several:
+            x0, z, tau, each = (self._divided(t) for t in (x0, z, tau, each))
+            cond = {name: self._everywhere(c) if name == DROPOUT else self._divided(c) for name, c in cond.items()}
+            packed, mean = self._everywhere(packed), self._everywhere(mean)
         mean, each, *given = owned([mean, each, x0, z, tau, packed, *cond.values()])
         program(mean, each, *given)
-        self.seen = [(each, given[2])]
+        parted = self._several and self._spec.accumulate > 1
+        self.seen = [(each[k], given[2][k]) for k in range(len(each))] if parted else [(each, given[2])]
         return mean.reshape(())
 
     def state(self) -> dict[str, dict[str, Any]]:
@@ -80,7 +96,8 @@ class TrainStep:
         restored = []
         for group, tensors in self._groups().items():
             for name, tensor in tensors.items():
-                restored.append(tensor.assign(asarray(state[group][name], dtype=tensor.dtype, device=self._device)))
+                value = asarray(state[group][name], dtype=tensor.dtype, device=self._device)
+                restored.append(tensor.assign(self._everywhere(value) if self._several else value))
         Tensor.realize(*restored)
         self._steps = int(state["optimizer"]["step"])
 
@@ -135,7 +152,7 @@ class TrainStep:
         """Return the batch's mean loss, each sample's, and the gradients of the mean."""
         found: list[Tensor] = []
         losses: list[Tensor] = []
-        for part in self._spec.parts(x0, z, tau, cond):
+        for part in self._parts(x0, z, tau, cond):
             value, own = self._spec.mean_and_each(self._nets, *part[:3], scalars, part[3])
             losses.append(own)
             each = [value, *value.gradient(*self._weights.values())]
@@ -144,7 +161,39 @@ class TrainStep:
                 # One part after the other, so that a part's memory is enough.
                 Tensor.realize(*found, own)
         value, *gradients = [total / self._spec.accumulate for total in found] if self._spec.accumulate > 1 else found
-        return value, losses[0].cat(*losses[1:]), gradients
+        each = losses[0].stack(*losses[1:]) if self._several and len(losses) > 1 else losses[0].cat(*losses[1:])
+        return value, each, gradients
+
+    def _parts(self, x0: Tensor, z: Tensor, tau: Tensor, cond: dict[str, Tensor]) -> Iterator[tuple[Any, ...]]:
+        """Yield the parts of a batch; one that is divided over devices comes as an array of its parts (`_divided`)."""
+        if not self._several or self._spec.accumulate == 1:
+            yield from self._spec.parts(x0, z, tau, cond)
+            return
+        for k in range(self._spec.accumulate):
+            yield x0[k], z[k], tau[k], {name: c[k] for name, c in cond.items()}
+
+    @property
+    def _several(self) -> bool:
+        return len(self._devices) > 1
+
+    def _divided(self, t: Tensor) -> Tensor:
+        """Return samples (B, ...) divided over the devices; of a batch in K parts (K, B / K, ...), each of them divided."""
+        parts = self._spec.accumulate
+        return t.shard(self._devices, 0) if parts == 1 else t.reshape(parts, -1, *t.shape[1:]).shard(self._devices, 1)
+
+    def _everywhere(self, t: Tensor) -> Tensor:
+        return t.shard(self._devices)
+
+    def _copied(self, net: Network) -> Network:
+        """Return a network with memory of its own, on each of the devices."""
+        own = {id(t): self._everywhere(t) if self._several else t.clone() for t in get_state_dict(net).values()}
+        Tensor.realize(*own.values())
+        copied = copy.deepcopy(net, dict(own))
+        if self._several:
+            for _, layer in natives(copied):
+                if hasattr(layer, "constant"):
+                    layer.constant = Constant(self._everywhere(layer.constant.value).realize())
+        return copied
 
     def _groups(self) -> dict[str, dict[str, Tensor]]:
         """All tensors of the state."""
@@ -160,10 +209,3 @@ def _evaluating(net: Network) -> Network:
             return net(*args, **kwargs)
 
     return call
-
-
-def _copied(net: Network) -> Network:
-    """Return a network with memory of its own."""
-    own = {id(t): t.clone() for t in get_state_dict(net).values()}
-    Tensor.realize(*own.values())
-    return copy.deepcopy(net, dict(own))

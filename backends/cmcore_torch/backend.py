@@ -13,8 +13,11 @@ import torch
 
 from cmcore._words import choice
 from cmcore.backend import check_computes, of
+from cmcore.errors import Error
 from cmcore.networks import Architecture
 from cmcore.training import TrainSpec
+from cmcore.workers import ALONE, Workers
+from cmcore_torch import devices as devices_of
 from cmcore_torch import networks
 from cmcore_torch.arrays import dtype_of, to_numpy, to_tensor
 from cmcore_torch.compiling import compiled_or_eager
@@ -27,6 +30,7 @@ class TorchBackend:
     """PyTorch on one device; see `cmcore.backend.Backend` for what each member promises."""
 
     device: str = "cpu"
+    workers: Workers = ALONE
     name: ClassVar[str] = "torch"
     trainable: ClassVar[bool] = True
     xp: ClassVar[Any] = array_api_compat.torch
@@ -66,10 +70,7 @@ class TorchBackend:
 
     def devices(self) -> tuple[str, ...]:
         """Return "cpu" and the accelerators there are, such as "cuda:0" and "cuda:1", or "mps:0"."""
-        if not torch.accelerator.is_available():
-            return ("cpu",)
-        kind = torch.accelerator.current_accelerator().type
-        return ("cpu", *(f"{kind}:{i}" for i in range(torch.accelerator.device_count())))
+        return devices_of.names()
 
     def on(self, device: str | None) -> TorchBackend:
         """Return this backend bound to a device; a device without a number is the first of its kind."""
@@ -81,6 +82,19 @@ class TorchBackend:
         raise ValueError(
             f"There is no device {device!r} for torch here; {choice(device, self.devices(), 'choose one of')}"
         )
+
+    def across(self, device: str | None, devices: int | None, shard: bool) -> TorchBackend:
+        """Return this backend as one of the processes that torchrun has started, each with a device of its own."""
+        if devices_of.launched() == 1:
+            if shard or (devices or 1) > 1:
+                raise Error(
+                    f"torch trains with one process for each device: torchrun --nproc-per-node {devices or 'N'} -m cmcore train ..., "
+                    "without --devices."
+                )
+            return self.on(device)
+        from cmcore_torch import distributed  # takes a while, and is for those alone who are several
+
+        return replace(self.on(devices_of.own(device)), workers=distributed.join(shard))
 
     def memory(self) -> int | None:
         """Return the most bytes that tensors have taken at once on the device; None on the CPU, and where torch cannot tell."""
@@ -174,4 +188,4 @@ class TorchBackend:
 
     def train_step(self, net: torch.nn.Module, spec: TrainSpec, frozen: Mapping[str, Any]) -> TrainStep:
         """Return the train step of a copy of the module; the modules given stay as they are."""
-        return TrainStep(net, spec, frozen, self.device)
+        return TrainStep(net, spec, frozen, self.device, self.workers)

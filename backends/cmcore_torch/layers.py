@@ -171,7 +171,12 @@ class Resample(nn.Module):
 
 
 class Dropout(nn.Module):
-    """`cmcore.networks.Dropout`; torch's own mode of training or evaluation plays no part."""
+    """`cmcore.networks.Dropout`; torch's own mode of training or evaluation plays no part.
+
+    ``share`` is (first, own, whole) where the batch is ``own`` samples, from ``first`` on, of one of ``whole`` samples.
+    """
+
+    share: tuple[int, int, int] | None = None
 
     def __init__(self, layer: networks.Dropout) -> None:
         super().__init__()
@@ -181,6 +186,10 @@ class Dropout(nn.Module):
         if key is None or not self.rate:
             return h
         sample = torch.arange(h.shape[0], dtype=torch.int32, device=h.device).reshape(-1, *(1,) * (h.ndim - 1))
+        if self.share:
+            first, own, whole = self.share
+            # A batch that is evaluated several times over at once begins anew after each time.
+            sample = sample + first + sample // own * (whole - own)
         element = torch.arange(h[0].numel(), dtype=torch.int32, device=h.device).reshape(1, *h.shape[1:])
         mask = kept(key, self.number, sample, element, self.rate)
         return torch.where(mask, h / (1 - self.rate), 0.0)

@@ -88,6 +88,10 @@ class Backend(Protocol):
 
     A backend may also have ``memory() -> int | None``: the most bytes of its device that this process has used at once, None where the
     device is the CPU or does not tell; it is shown while training.
+
+    One that can train on many devices has ``across(device, devices, shard) -> Backend``, which is ``on`` for a training run: on so many devices (None:
+    as many as there are for it), which with ``shard`` share the weights too; and on what that returns, ``workers``, a
+    `cmcore.workers.Workers`. The train step of several processes is given each one's rows of the batch, and returns the same mean loss in all of them.
     """
 
     name: str

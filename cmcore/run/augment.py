@@ -21,25 +21,30 @@ SHIFT = 0.125
 _DRAWS = 16
 
 
-def flipped(x: np.ndarray, seed: int, step: int) -> np.ndarray:
-    """Return pictures (B, C, H, W) with each of them, at even odds, turned left to right."""
-    turned = (_words(seed, step, FLIPS, len(x)) >> np.uint64(63)).astype(bool)
+def flipped(x: np.ndarray, seed: int, step: int, rows: np.ndarray | None = None) -> np.ndarray:
+    """Return pictures (B, C, H, W) with each of them, at even odds, turned left to right.
+
+    ``rows``, (B,), are their places in the batch, where they are only some of it.
+    """
+    turned = (_words(seed, step, FLIPS, _places(x, rows)) >> np.uint64(63)).astype(bool)
     out = x.copy()
     out[turned] = x[turned, :, :, ::-1]
     return out
 
 
-def augmented(x: np.ndarray, seed: int, step: int, p: float) -> tuple[np.ndarray, np.ndarray]:
+def augmented(
+    x: np.ndarray, seed: int, step: int, p: float, rows: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return pictures (B, C, H, W) float32, augmented, and the numbers (B, 9) float32 that tell how; zeros for not at all.
 
     EDM's augmentation, which does not leak into samples since the network is told of it (Karras et al. 2022, appendix F.2, after
     Karras et al. 2020): half of the pictures are turned left to right; each of the following is done with probability ``p``: at
     even odds turned upside down, scaled by 2^N(0, 0.2^2), rotated by any angle, stretched along one axis by such a factor and
     shrunk by it across (at even odds a slanted axis), shifted by N(0, 0.125^2) widths and heights. What comes in from beyond
-    the edges is reflected.
+    the edges is reflected. ``rows`` is as for `flipped`.
     """
     height, width = x.shape[2:]
-    draws = _words(seed, step, MAPS, _DRAWS * len(x)) >> np.uint64(11)
+    draws = _words(seed, step, MAPS, _places(x, rows), _DRAWS) >> np.uint64(11)
     u = np.reshape(draws * 2.0**-53, (len(x), _DRAWS)).T
     zeros = np.zeros(len(x))
     left, upside = u[0] < 0.5, (u[1] < p) & (u[2] < 0.5)
@@ -62,9 +67,19 @@ def augmented(x: np.ndarray, seed: int, step: int, p: float) -> tuple[np.ndarray
     return out, told.astype(np.float32)
 
 
-def _words(seed: int, step: int, stream: int, count: int) -> np.ndarray:
-    """Return (count,) uint64 Philox words, whose stream NumPy promises to keep, other ones than orders are drawn from."""
-    return np.asarray(np.random.Philox(np.random.SeedSequence((seed, step, stream))).random_raw(count))
+def _places(x: np.ndarray, rows: np.ndarray | None) -> np.ndarray:
+    return np.arange(len(x)) if rows is None else rows
+
+
+def _words(seed: int, step: int, stream: int, places: np.ndarray, each: int = 1) -> np.ndarray:
+    """Return uint64 Philox words, ``each`` for each place in the batch, one after the other.
+
+    NumPy promises to keep this stream; orders are drawn from other ones.
+    """
+    count = each * (int(places.max()) + 1)
+    words = np.asarray(np.random.Philox(np.random.SeedSequence((seed, step, stream))).random_raw(count))
+    chosen: np.ndarray = words.reshape(-1, each)[places]
+    return chosen.reshape(-1)
 
 
 def _normals(u: np.ndarray, v: np.ndarray) -> np.ndarray:

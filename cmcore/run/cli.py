@@ -26,6 +26,7 @@ from cmcore.run.config import LOGS, PRECISIONS
 from cmcore.run.data.load import FITS
 from cmcore.run.edit import TASKS, task
 from cmcore.run.failures import out_of_memory, unexpected
+from cmcore.run.launch import signed
 from cmcore.run.report import either, say
 
 
@@ -50,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if args.debug:
             raise
         said, status = _told(problem, args.thrift)
-        say("\n".join([f"cmcore: {said}", *getattr(problem, "__notes__", ())]))
+        say("\n".join([f"cmcore: {signed(said)}", *getattr(problem, "__notes__", ())]))
         return status
     return 0
 
@@ -207,6 +208,13 @@ def _add_train(sub: Any) -> None:
     parser.add_argument(
         "--accumulate", type=int, metavar="K", help="take a batch in K parts, with a K-th of the memory (1)"
     )
+    parser.add_argument(
+        "--devices",
+        type=int,
+        metavar="N",
+        help="devices that share each batch, where one process has them all (all accelerators there are)",
+    )
+    parser.add_argument("--shard", action="store_true", help="spread weights and optimiser over the devices too")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
     parser.add_argument(
         "--network",

@@ -36,15 +36,22 @@ from cmcore.run.data.load import NAMED
 from cmcore.run.data.testing import kept_for_testing
 from cmcore.run.folder import RunFolder
 from cmcore.run.info import lines as lines_about
+from cmcore.run.launch import one_voice
 from cmcore.run.output import Output
 from cmcore.run.plan import check_given, same_data
-from cmcore.run.report import say, table, terminal_progress
+from cmcore.run.report import Progress, say, table, terminal_progress
 from cmcore.run.resuming import check_settings
 from cmcore.run.samples import fingerprint
+from cmcore.workers import workers_of
 
 
 def train(args: Namespace) -> None:
     """Start or resume a run."""
+    with one_voice():
+        _train(args)
+
+
+def _train(args: Namespace) -> None:
     folder = RunFolder(Path(args.out))
     resume = getattr(args, "resume", False)
     given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
@@ -81,7 +88,10 @@ def train(args: Namespace) -> None:
         config = replace(config, backend=backends_of.use(device=config.device).name)
     progress = terminal_progress()
     with _resumable("device", resume, given):
-        config, _ = training.settle(config)
+        config, backend = training.settle(config)
+    writes = workers_of(backend).writes
+    if not writes:
+        progress = Progress()
     # What cannot be is told before the data are read.
     if resume:
         check_settings(folder, config)
@@ -98,7 +108,8 @@ def train(args: Namespace) -> None:
         return
     model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
     kind = "png" if model.data.images else "npz"
-    say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
+    if writes:
+        say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
 
 
 @contextmanager

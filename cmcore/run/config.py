@@ -29,7 +29,8 @@ class Config:
     ``classes``, ``range`` and ``latents`` its arguments; ``flip`` turns half of the pictures of each batch left to right; ``augment`` is the
     probability of each of EDM's augmentations, of which the network is told; ``per_column``
     brings each column of points to the same scale; ``precision`` is one of `PRECISIONS`, in which the networks' layers compute;
-    ``accumulate`` is the number of parts in which a batch is taken; ``log`` is one of
+    ``accumulate`` is the number of parts in which a batch is taken; ``devices`` the number of devices that share it, where one process
+    has them all, and ``shard`` whether they share the weights too; ``log`` is one of
     `LOGS`; ``teacher`` and ``init`` are run folders or model files. Numbers out of
     range are a `ValueError`.
     """
@@ -42,6 +43,8 @@ class Config:
     steps: int = 10_000
     batch: int = 256
     accumulate: int = 1
+    devices: int | None = None
+    shard: bool = False
     seed: int = 0
     network: str | None = None
     network_settings: Mapping[str, Any] = field(default_factory=dict)
@@ -79,6 +82,7 @@ class Config:
             "steps",
             "batch",
             "accumulate",
+            "devices",
             "width",
             "blocks",
             "size",

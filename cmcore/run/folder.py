@@ -19,6 +19,7 @@ from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config
 from cmcore.run.csv_file import CsvFile
 from cmcore.run.plan import Plan, plan_from_json
+from cmcore.workers import workers_of
 
 FORMAT = 1
 
@@ -227,5 +228,7 @@ class Log:
 
 
 def describe_versions(backend: Any) -> dict[str, str]:
-    """Return the versions that a run's exactness depends on."""
-    return {"cmcore": version("cmcore"), "backend": backend.name, backend.name: backend.version()}
+    """Return the versions, and the number of devices, that a run's exactness depends on."""
+    found = {"cmcore": version("cmcore"), "backend": backend.name, backend.name: backend.version()}
+    devices = workers_of(backend).devices
+    return found | ({"devices": str(devices)} if devices > 1 else {})

@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -34,6 +34,7 @@ from cmcore.run.report import Progress
 from cmcore.run.save_timer import SaveTimer
 from cmcore.run.signals import Requests, Stopped, heard
 from cmcore.training import Trainer
+from cmcore.workers import workers_of
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -70,7 +71,14 @@ class Run:
         progress: Progress,
     ) -> None:
         self._config, self._plan, self._data, self._backend = config, plan, data, backend
-        self._folder, self._teacher, self._progress = folder, teacher, progress
+        self._workers = workers_of(backend)
+        # Whether there is a folder is the same for all processes that train together; one of them writes into it.
+        self._kept, self._place = folder is not None, folder
+        self._folder = folder if self._workers.writes else None
+        self._teacher, self._progress = teacher, progress
+        # Where several devices share a batch, the train step places it.
+        self._to_device = backend.asarray if self._workers.devices == 1 else np.asarray
+        self._rows = self._workers.rows(config.batch, config.accumulate) if self._workers.count > 1 else None
         self._log = Log(None, 0)
         self._by_time: LossByTime | None = None
         self._board = Board()
@@ -91,23 +99,32 @@ class Run:
                     self._save(0)
                 self._open_logs(folder, 0)
                 return self._loop(0)
+        self._save(0)
         return self._loop(0)
 
     def resume(self, step: int, state: Mapping[str, np.ndarray], seconds: float) -> Model:
         """Train on from a saved state."""
-        assert self._folder is not None
+        assert self._place is not None
         self._make_trainer(None)
         try:
             self._trainer.restore(state)
         except ValueError as unfit:
-            raise Error(f"The training state in {self._folder.state} does not fit the run: {unfit}") from unfit
-        self._open_logs(self._folder, step, seconds)
+            raise Error(f"The training state in {self._place.state} does not fit the run: {unfit}") from unfit
+        least, most = self._workers.agreed([-step, step])
+        if -least != most:
+            raise Error(
+                f"The workers found different states in {self._place.state}, after the steps {-least:,} and {most:,}; the folder must be "
+                "on a disk that all of them see."
+            )
         self._saved = step
-        # The process may have been killed after it had written the state and before the rest of that step.
-        keep_only(self._folder.state, step)
-        save_model(self._model(step), self._folder.model)
+        model = self._whole_model(step)
+        if self._folder and model:
+            self._open_logs(self._folder, step, seconds)
+            # The process may have been killed after it had written the state and before the rest of that step.
+            keep_only(self._folder.state, step)
+            save_model(model, self._folder.model)
         if self._draws and (step == self._config.steps or (step and step % self._config.sample_interval() == 0)):
-            self._picture(step)
+            self._picture(model)
         return self._loop(step)
 
     def rehearse(self, weights: Mapping[str, np.ndarray] | None, seconds: float) -> tuple[float, list[float]]:
@@ -155,7 +172,7 @@ class Run:
         log_every = _log_every(config.steps)
         save_every, sample_every = config.save_interval(), config.sample_interval()
         self._logged = done
-        if self._folder and not self._plan.data.images:
+        if self._kept and not self._plan.data.images:
             progress.note("The data are not images, so no pictures of samples are made.")
         timer = SaveTimer(config.save_minutes)
         looked = time.monotonic()
@@ -168,17 +185,17 @@ class Run:
                 progress.begin(done, config.steps, config.batch)
                 progress.advance(done)
                 while True:
-                    # Asked once a step: a signal that comes any later is the next step's.
-                    stop = asked.stop
+                    # Asked once a step, of all processes: a signal that comes any later is the next step's.
+                    now = time.monotonic()
+                    stop, requested, late, look = self._agreed(asked.stop, asked.save(), timer.due(), now - looked > 1)
                     last = done == config.steps or stop is not None
-                    requested = asked.save()
-                    save = last or done % save_every == 0 or requested or timer.due()
+                    save = last or done % save_every == 0 or requested or late
                     if save or done % log_every == 0:
                         self._record(done)
-                    elif time.monotonic() - looked > 1:
+                    elif look:
                         # Waiting for the device now and then keeps the bar honest and finds a bad loss early.
                         self._collect(done)
-                        looked = time.monotonic()
+                        looked = now
                     if save:
                         self._save(done)
                         timer.restart()
@@ -187,7 +204,7 @@ class Run:
                     # There may be no time for it after a signal; the resumed run makes it.
                     due = self._draws and (done == config.steps or done % sample_every == 0)
                     if due and stop is None:
-                        stop = self._picture_unless_stopped(done, asked)
+                        stop = self._agreed(self._picture_unless_stopped(done, asked))[0]
                         due = stop is not None
                     if done == config.steps and not due:
                         break
@@ -195,6 +212,8 @@ class Run:
                         self._record(done)
                         self._save(done)
                         self._say_how_to_go_on(done)
+                        # Who leaves before all is written would have the launcher stop the others.
+                        self._agreed(None)
                         raise Stopped(stop)
                     if done == compiling:
                         self._watched_step(done, "Compiling the train step, which can take a minute or two", quiet=True)
@@ -208,7 +227,13 @@ class Run:
         if self._folder:
             # Once more: what a disk would not remove.
             self._folder.clean()
+        self._agreed(None)
         return self._model(done)
+
+    def _agreed(self, stop: int | None, *wishes: bool) -> tuple[Any, ...]:
+        """Return the signal to stop, if any process has got one, and whether any of them wishes each of the rest; all have to ask."""
+        signum, *wished = self._workers.agreed([stop or 0, *map(int, wishes)])
+        return (signum or None, *map(bool, wished))
 
     def _watched_step(self, index: int, what: str, quiet: bool = False) -> None:
         """Take a step that may take long and wait for it: what compiles does so in the first two."""
@@ -221,13 +246,13 @@ class Run:
             self._progress.note(f"Step {index + 1:,} took {seconds:.1f} s; its loss is {self._losses[-1]:.4g}.")
 
     def _step(self, index: int) -> None:
-        config, place = self._config, self._backend.asarray
-        x, labels = self._data.batch(config.seed, index, config.batch)
+        config, place, rows = self._config, self._to_device, self._rows
+        x, labels = self._data.batch(config.seed, index, config.batch, rows)
         if config.flip:
-            x = flipped(x, config.seed, index)
+            x = flipped(x, config.seed, index, rows)
         cond = {}
         if config.augment:
-            x, told = augmented(x, config.seed, index, config.augment)
+            x, told = augmented(x, config.seed, index, config.augment, rows)
             cond["augment"] = place(told)
         x = self._plan.data.standardized(x)
         if labels is not None and self._plan.architecture.classes:
@@ -261,23 +286,32 @@ class Run:
 
     def _save(self, done: int) -> None:
         """Write the state and then the model, unless this step's are written already."""
-        if self._folder is None or self._saved == done:
+        if not self._kept or self._saved == done:
             return
-        model = self._model(done)
+        model = self._whole_model(done)
+        state = self._trainer.state() if self._folder or self._workers.sharded else {}
+        if self._folder and model:
+            self._write(self._folder, done, model, state)
+        self._saved = done
+
+    def _write(self, folder: RunFolder, done: int, model: Model, state: Mapping[str, np.ndarray]) -> None:
         try:
             # Before the state: a run that is killed in between writes it again when it is resumed.
             if self._keeps_average(done):
-                save_average(self._folder.averages, model)
-            save_state(self._folder.state, done, self._trainer.state(), self._log.seconds)
+                save_average(folder.averages, model)
+            save_state(folder.state, done, state, self._log.seconds)
         except ValueError as not_finite:
             raise self._diverged(f"Training broke down before step {done:,}: {not_finite}") from not_finite
-        save_model(model, self._folder.model)
-        self._saved = done
+        save_model(model, folder.model)
 
     def _keeps_average(self, done: int) -> bool:
         # At the same steps whether or not the run is interrupted.
         planned = done % self._config.save_interval() == 0 or done == self._config.steps
         return bool(self._plan.recipe.average.ema_std) and done > 0 and planned
+
+    def _whole_model(self, done: int) -> Model | None:
+        """Return the model where it is to be written; all processes have to ask if its weights are spread over them."""
+        return self._model(done) if self._folder or self._workers.sharded else None
 
     def _model(self, done: int) -> Model:
         about = {"seed": self._config.seed, "versions": describe_versions(self._backend)}
@@ -286,26 +320,26 @@ class Run:
 
     @property
     def _draws(self) -> bool:
-        return self._folder is not None and self._plan.data.images
+        return self._kept and self._plan.data.images
 
     def _picture_unless_stopped(self, done: int, asked: Requests) -> int | None:
         """Make a picture; return the signal that came meanwhile, if any, for which it is left unmade."""
+        model = self._whole_model(done)
         try:
             with asked.at_once():
-                self._picture(done)
+                self._picture(model)
         except Stopped as stopped:
             return stopped.signum
         return None
 
-    def _picture(self, done: int) -> None:
+    def _picture(self, model: Model | None) -> None:
+        """Draw samples of a model, and write them, where they are to be written."""
+        if self._folder is None or model is None:
+            return
         with self._progress.phase("Making a picture of samples", quiet=True):
-            self._draw(done)
-
-    def _draw(self, done: int) -> None:
-        assert self._folder is not None
-        image = pictures.grid(generate(self._model(done), SAMPLES, backend=self._backend, seed=self._config.seed))
-        pictures.save_png(image, self._folder.picture(done))
-        self._board.picture(done, image)
+            image = pictures.grid(generate(model, SAMPLES, backend=self._backend, seed=self._config.seed))
+            pictures.save_png(image, self._folder.picture(model.step))
+            self._board.picture(model.step, image)
 
     def _diverged(self, what: str) -> Error:
         kept = f" The state after step {self._saved:,} is kept in {self._folder.path}." if self._folder else ""

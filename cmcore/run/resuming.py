@@ -30,6 +30,8 @@ FREE = (
     "device",
     "compiled",
     "accumulate",
+    "devices",
+    "shard",
     "save_every",
     "save_minutes",
     "sample_every",
@@ -37,7 +39,7 @@ FREE = (
 )
 """The settings that may change: what the data and the teacher are is checked, where and how they were read does not matter."""
 
-ROUNDING = ("device", "compiled", "accumulate")
+ROUNDING = ("device", "compiled", "accumulate", "shard")
 """Those that may change the last bits."""
 
 

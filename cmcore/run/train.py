@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher, draws_otherwise
 from cmcore.training import pays_to_compile
+from cmcore.workers import Workers, workers_of
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -58,40 +59,61 @@ def train(
     config, backend = settle(config)
     check_installed(config.log)
     folder = RunFolder(Path(out)) if out is not None else None
+    workers = workers_of(backend)
+    if not workers.writes:
+        progress = Progress()
     if not resume:
-        if folder:
+        if folder and workers.writes:
             folder.check_free()
-        with _goes_on(folder):
+        with _goes_on(folder, workers):
             return _train_anew(config, data, backend, folder, teacher or config.teacher, init or config.init, progress)
     if folder is None:
         raise ValueError("There is nothing to resume without the folder of a run.")
     before = folder.read()[0]
     check_settings(folder, config)
     moved = teacher or (config.teacher if config.teacher != before.teacher else None)
-    with _goes_on(folder), held(folder.path):
+    with _goes_on(folder, workers), held(folder.path) if workers.writes else nullcontext():
         return _train_on(config, data, backend, folder, _load(moved), progress)
 
 
 def settle(config: Config) -> tuple[Config, Backend]:
     """Return the configuration with backend, device and compiling settled, and that backend; `Error` if it cannot train."""
-    backend = (backends.load(config.backend) if config.backend else backends.default()).on(config.device)
+    backend = backends.load(config.backend) if config.backend else backends.default()
+    if hasattr(backend, "across"):
+        backend = backend.across(config.device, config.devices, config.shard)
+    elif config.shard or (config.devices or 1) > 1:
+        raise Error(f"The backend {backend.name!r} trains on one device; leave out --devices and --shard.")
+    else:
+        backend = backend.on(config.device)
     if not backend.trainable:
         raise Error(f"The backend {backend.name!r} has no gradients; train with {either(backends.may_train())}.")
+    workers = workers_of(backend)
+    workers.check(config.batch, config.accumulate)
     compiled = config.compiled
     if compiled is None:
         compiled = pays_to_compile(backend, config.steps, jvp=recipes.get(config.recipe).needs_jvp)
-    return replace(config, backend=backend.name, device=backend.device, compiled=compiled), backend
+    # Of several processes the launcher knows how many they are, and how many a run was begun with matters no more.
+    devices = workers.devices if workers.count == 1 and workers.devices > 1 else config.devices
+    return replace(config, backend=backend.name, device=backend.device, devices=devices, compiled=compiled), backend
 
 
 @contextmanager
-def _goes_on(folder: RunFolder | None) -> Iterator[None]:
-    """Say, if a disk or a framework fails a run that can be resumed, what is kept and how to go on."""
+def _goes_on(folder: RunFolder | None, workers: Workers) -> Iterator[None]:
+    """Say, if a disk, a framework or another process fails a run that can be resumed, what is kept and how to go on."""
     try:
         yield
     except (OSError, MemoryError, RuntimeError) as failure:
+        lost = workers.lost(failure)
         if folder is None or not folder.config.exists():
+            if lost:
+                raise Error("Another worker was lost, and nothing was saved.") from failure
             raise
         kept = newest_step(folder.state)
+        if lost:
+            raise Error(
+                f"Another of the {workers.count} workers was lost. The state after step {kept:,} is kept; to go on from there, with any "
+                f"number of them: {resume_command(folder.path)}"
+            ) from failure
         # A run that has not taken a step is begun anew, with other settings perhaps.
         if not kept and not isinstance(failure, OSError):
             raise
@@ -137,7 +159,9 @@ def _train_on(
 ) -> Model:
     before, plan, versions = folder.read()
     check_data(folder, plan, data)
-    folder.clean()
+    writes = workers_of(backend).writes
+    if writes:
+        folder.clean()
     state = load_state(folder.state)
     if state is None:
         raise Error(
@@ -155,7 +179,8 @@ def _train_on(
     if said or config != before:
         for change in changes(plan, before, config):
             progress.note(change)
-        folder.write(config, plan, versions)
+        if writes:
+            folder.write(config, plan, versions)
     progress.note(f"Going on after step {state[0]:,}.")
     return Run(config, plan, data, backend, folder, copy, progress).resume(*state)
 

@@ -29,8 +29,10 @@ def asarray(obj: Any, /, *, dtype: DType | None = None, device: str | None = Non
         return moved.clone() if copy and moved is obj else moved
     host = _host_array(obj, dtype)
     # tinygrad turns a 0-d host array into a constant without a device; one element, reshaped, is a real buffer.
-    flat = Tensor(host.reshape(-1), device=device, dtype=dtype)
-    return flat.reshape(host.shape)
+    one = device if device is None or isinstance(device, str) else device[0]
+    flat = Tensor(host.reshape(-1), device=one, dtype=dtype).reshape(host.shape)
+    # The device of what is divided over several is all of their names.
+    return flat if one == device else flat.shard(device)
 
 
 def _host_array(obj: Any, dtype: DType | None) -> np.ndarray:

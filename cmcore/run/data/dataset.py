@@ -72,17 +72,21 @@ class Dataset:
         """The standard deviation of all values of x about their common mean, computed in float64."""
         return self.samples.facts.deviation
 
-    def batch(self, seed: int, step: int, size: int) -> tuple[np.ndarray, np.ndarray | None]:
+    def batch(
+        self, seed: int, step: int, size: int, own: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray | None]:
         """Return the samples (size, \\*shape), and their labels (size,) or None, of training step ``step`` >= 0.
 
         Every epoch visits every sample once, in an order of its own; a batch may straddle epochs. The batch depends on
-        the arguments only, so resuming a run needs no state of the data.
+        the arguments only, so resuming a run needs no state of the data. With ``own``, whole numbers below ``size``, only the samples at
+        these places of the batch are read and returned.
         """
         for argument, value, least in (("seed", seed, 0), ("step", step, 0), ("size", size, 1)):
             if value < least:
                 raise ValueError(f"The {argument} of a batch must be at least {least}, got {value}.")
-        _check_memory(size, 4 * math.prod(self.shape))
+        _check_memory(size if own is None else len(own), 4 * math.prod(self.shape))
         rows = _rows(seed, step * size, (step + 1) * size, len(self.samples))
+        rows = rows if own is None else rows[own]
         return self.samples.take(rows), None if self.labels is None else self.labels[rows]
 
 
