@@ -167,11 +167,11 @@ def test_an_augmented_run_is_resumed_exactly_and_samples(name, tmp_path, monkeyp
     whole = train(config, data)
     calls = []
 
-    def stopped(x, seed, step, p):
+    def stopped(x, seed, step, p, rows):
         calls.append(step)
         if len(calls) == 2:
             raise KeyboardInterrupt
-        return augmented(x, seed, step, p)
+        return augmented(x, seed, step, p, rows)
 
     monkeypatch.setattr("cmcore.run.loop.augmented", stopped)
     with pytest.raises(KeyboardInterrupt):

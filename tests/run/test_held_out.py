@@ -171,11 +171,11 @@ def test_flips_are_trained_on_and_resumed_exactly(tmp_path):
     assert any((weights[name] != plain[name]).any() for name in weights)
     original = augment.flipped
 
-    def stopped(x, seed, step):
+    def stopped(x, seed, step, rows):
         seen.append(step)
         if step == 5 and len(seen) == 6:
             raise KeyboardInterrupt
-        return original(x, seed, step)
+        return original(x, seed, step, rows)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cmcore.run.loop.flipped", stopped)
