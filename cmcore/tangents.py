@@ -140,7 +140,7 @@ def normalized(g: Samples, c: Annotated[float, Called("The constant c of a norma
     return g / per_sample(namespace(g).sqrt(sum_samples(g * g)) + c, g)
 
 
-def toward(out: Samples, g: Samples) -> PerSample:
+def loss_along(out: Samples, g: Samples) -> PerSample:
     """Return ``mean |out - stopgrad(out + g)|^2``, (B,), whose gradient step moves ``out`` along g.
 
     Its gradient is that of ``-2 / D <out, stopgrad(g)>``; its value says nothing of the quality (Lu & Song 2024, eq. 8).

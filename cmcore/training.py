@@ -25,7 +25,7 @@ from cmcore.types import Array, Loss, Network
 DROPOUT: Final = "dropout"
 """The condition by which a network with dropout is given the step's key."""
 
-LAWS: Final = ("uniform", "normal")
+DISTRIBUTIONS: Final = ("uniform", "normal")
 """The distributions that random numbers of a step may have; "uniform" is in [0, 1)."""
 
 
@@ -80,9 +80,11 @@ class TrainSpec:
         check_kind("accumulate", self.accumulate, int)
         if not self.tau:
             raise ValueError(f"A train step draws at least one tau for each sample, got tau={self.tau!r}.")
-        for law in self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]:
-            if law not in LAWS:
-                raise ValueError(f"Unknown distribution of tau {law!r}; {choice(law, LAWS, 'choose one of')}")
+        for distribution in self.tau.values() if isinstance(self.tau, Mapping) else [self.tau]:
+            if distribution not in DISTRIBUTIONS:
+                raise ValueError(
+                    f"Unknown distribution of tau {distribution!r}; {choice(distribution, DISTRIBUTIONS, 'choose one of')}"
+                )
         if self.accumulate < 1:
             raise ValueError(f"A batch has at least one part, got accumulate={self.accumulate}.")
 
@@ -94,8 +96,8 @@ class TrainSpec:
     def draw(self, stream: Stream, shape: tuple[int, ...], dtype: Any, wide: Any) -> tuple[Array, Array]:
         """Return z, of the shape and dtype, and tau, of dtype ``wide``; z comes first. Several draws are columns of tau."""
         z = stream.normal(shape, dtype)
-        laws = self.tau if isinstance(self.tau, Mapping) else {"tau": self.tau}
-        return z, drawn(laws, shape[0], lambda law, shape: getattr(stream, law)(shape, wide))
+        distributions = self.tau if isinstance(self.tau, Mapping) else {"tau": self.tau}
+        return z, drawn(distributions, shape[0], lambda distribution, shape: getattr(stream, distribution)(shape, wide))
 
     def parts(
         self, x0: Array, z: Array, tau: Array, cond: Mapping[str, Array]
@@ -143,21 +145,29 @@ class TrainSpec:
         return namespace(losses).mean(losses), losses
 
 
-def drawn(laws: Mapping[str, str], count: int, draw: Callable[[str, tuple[int, ...]], Array]) -> Array:
-    """Return the random numbers of ``count`` samples, (B,), of several names (B, number of names); ``draw(law, shape)`` makes them.
+def drawn(distributions: Mapping[str, str], count: int, draw: Callable[[str, tuple[int, ...]], Array]) -> Array:
+    """Return the random numbers of ``count`` samples, (B,), of several names (B, number of names); ``draw(distribution, shape)`` makes them.
 
     Names of one distribution are drawn at once, and stand beside each other: `by_name` tells them apart.
     """
-    several = {law: sum(other == law for other in laws.values()) for law in dict.fromkeys(laws.values())}
-    if len(laws) == 1:
+    several = {
+        distribution: sum(other == distribution for other in distributions.values())
+        for distribution in dict.fromkeys(distributions.values())
+    }
+    if len(distributions) == 1:
         return draw(next(iter(several)), (count,))
-    columns = [draw(law, (count, number)) for law, number in several.items()]
+    columns = [draw(distribution, (count, number)) for distribution, number in several.items()]
     return columns[0] if len(columns) == 1 else namespace(columns[0]).concat(columns, axis=1)
 
 
-def by_name(laws: Mapping[str, str], tau: Array) -> dict[str, Array]:
+def by_name(distributions: Mapping[str, str], tau: Array) -> dict[str, Array]:
     """Return the numbers that `drawn` made, each (B,), by their names."""
-    names = [name for law in dict.fromkeys(laws.values()) for name in laws if laws[name] == law]
+    names = [
+        name
+        for distribution in dict.fromkeys(distributions.values())
+        for name in distributions
+        if distributions[name] == distribution
+    ]
     return {names[0]: tau} if len(names) == 1 else {name: tau[:, i] for i, name in enumerate(names)}
 
 

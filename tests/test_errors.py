@@ -106,7 +106,7 @@ OF_TWO_STATES = {
     "trigflow_tangent": lambda x, y: tangents.trigflow_tangent(net, x, 1.0, y, 0.5, 1.0, DIFFERENCE),
     "central_difference": lambda x, y: DIFFERENCE(lambda x: 2.0 * x, (x,), (y,)),
     "exact": lambda x, y: tangents.exact(lambda x: 2.0 * x, (x,), (y,)),
-    "toward": tangents.toward,
+    "loss_along": tangents.loss_along,
 }
 
 # What a caller's function, which always returns y, is asked for at points x, as call(x, y). Only shapes and frameworks must
@@ -136,7 +136,7 @@ OF_STATE = {
     "flow_map": lambda x: sampling.flow_map(FLOW_MAP, x, (80.0, 1.0)),
     "gamma": lambda x: sampling.gamma(FLOW_MAP, x, (80.0, 1.0), lambda i: x),
     "normalized": lambda x: tangents.normalized(x, 0.1),
-    "toward": lambda x: tangents.toward(x, x),
+    "loss_along": lambda x: tangents.loss_along(x, x),
     "recipe.loss": lambda x: recipes.get("ect").loss({"online": net, "target": net}, x, x, x, {"stage": 0.0}, {}),
 }
 

@@ -333,7 +333,7 @@ OF_SAMPLES = {
     "ode": lambda x: sampling.ode(F, x, TIMES),
     "normalized": lambda x: tangents.normalized(x, 0.1),
     "rcm_warmup": lambda x: tangents.rcm_warmup(x, x, 0.5, x, 0.5, 0.5),
-    "toward": lambda x: tangents.toward(x, x),
+    "loss_along": lambda x: tangents.loss_along(x, x),
     "trigflow_tangent": lambda x: tangents.trigflow_tangent(net, x, 0.5, x, 0.5, 1.0, BY)[1],
     "posterior_mean": lambda x: posterior.posterior_mean(0 * X + 0.5, x, 1.0),
     "converted": lambda x: cm.paths.converted(x, 0.5, cm.paths.Linear(), cm.paths.VE())[0],
@@ -375,7 +375,7 @@ def test_a_spoilt_sample_spoils_no_other(name, spoilt):
     with np.errstate(all="ignore"):
         got = np.array(OF_SAMPLES[name](x))
     np.testing.assert_allclose(got[[0, 2, 3]], expected[[0, 2, 3]], rtol=1e-12)
-    assert name == "toward" or not np.isfinite(got[1]).all() or math.isinf(spoilt)
+    assert name == "loss_along" or not np.isfinite(got[1]).all() or math.isinf(spoilt)
 
 
 @pytest.mark.parametrize("name", OF_SAMPLES)

@@ -78,7 +78,7 @@ def test_the_gradient_moves_the_output_along_the_tangent(trainable):
     one = trainable.xp.ones_like(theta)
 
     def loss(p):
-        return tangents.toward(p * x, g)
+        return tangents.loss_along(p * x, g)
 
     got = trainable.to_numpy(trainable.jvp(loss, (theta,), (one,))[1])
     expected = -2 / 2 * (np.array([[1.0, 2.0], [-1.0, 0.5]]) * np.array([[0.3, -1.0], [0.5, 2.0]])).sum(1)

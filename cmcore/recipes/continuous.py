@@ -54,7 +54,7 @@ class ContinuousLimit(Part):
         out, tangent = differentiate(lambda x, t: f(x, t, **batch.cond), (x_t, times.t), (direction, one))
         tangent = per_sample(times.gap, x_t) * tangent
         if self.stop_gradient:
-            return tangents.toward(out, -stop_gradient(tangent))
+            return tangents.loss_along(out, -stop_gradient(tangent))
         return mean_samples(tangent**2)
 
 
@@ -183,7 +183,7 @@ class Stabilized(GreatestTime, Recipe):
         out, g = tangents.trigflow_tangent(net, x_t, times.t, v, self.sigma_data, warmup, derivative, batch.cond)
         if self.warmup_form == "rcm":
             g = tangents.rcm_warmup(g, out, times.t, v, self.sigma_data, warmup)
-        return tangents.toward(out, self.normalized(g))
+        return tangents.loss_along(out, self.normalized(g))
 
     def normalized(self, g: Array) -> Array:
         """Return the tangent over its norm plus c."""

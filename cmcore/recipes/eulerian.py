@@ -242,4 +242,4 @@ class AlignYourFlow(Distils, StraightFlowMap):
             (v, namespace(times.t).ones_like(times.t)),
         )
         g = v - u - per_sample(given.scalar(batch.scalars, "tangent_warmup") * times.gap, x_t) * along
-        return tangents.toward(u, tangents.normalized(stop_gradient(g), self.normalize))
+        return tangents.loss_along(u, tangents.normalized(stop_gradient(g), self.normalize))

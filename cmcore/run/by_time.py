@@ -63,7 +63,7 @@ def edges(recipe: Recipe, total: int) -> list[float]:
         [
             _times(
                 recipe,
-                drawn(recipe.draws, 2048, lambda law, shape: draw[law](shape, dtype=np.float32)),
+                drawn(recipe.draws, 2048, lambda distribution, shape: draw[distribution](shape, dtype=np.float32)),
                 recipe.scalars(share * (total - 1) // 4, total),
             )
             for share in range(5)

@@ -88,7 +88,7 @@ def _train(args: Namespace) -> None:
         config = replace(config, backend=backends_of.use(device=config.device).name)
     progress = terminal_progress()
     with _resumable("device", resume, given):
-        config, backend = training.settle(config)
+        config, backend = training.resolved(config)
     writes = workers_of(backend).writes
     if not writes:
         progress = Progress()

@@ -13,7 +13,7 @@ from cmcore.run import memory, methods
 from cmcore.run.config import Config
 from cmcore.run.plan import Plan
 from cmcore.run.report import Progress, duration, facts, size
-from cmcore.run.train import prepared, settle
+from cmcore.run.train import prepared, resolved
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -26,7 +26,7 @@ def tell(
     config: Config, data: Dataset, progress: Progress, teacher: Model | None = None, init: Model | None = None
 ) -> None:
     """Print the plan of a run, take some of its steps, and print how long all would take. Nothing is written or kept."""
-    config, backend = settle(config)
+    config, backend = resolved(config)
     plan, run, weights = prepared(config, data, backend, None, teacher, init, progress)
     parts = bytes_needed(plan, config, teacher)
     total, machine = sum(parts.values()), memory.of_machine()

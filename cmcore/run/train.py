@@ -56,7 +56,7 @@ def train(
     mend, a loss that is not finite included.
     """
     progress = progress or Progress()
-    config, backend = settle(config)
+    config, backend = resolved(config)
     check_installed(config.log)
     folder = RunFolder(Path(out)) if out is not None else None
     workers = workers_of(backend)
@@ -76,7 +76,7 @@ def train(
         return _train_on(config, data, backend, folder, _load(moved), progress)
 
 
-def settle(config: Config) -> tuple[Config, Backend]:
+def resolved(config: Config) -> tuple[Config, Backend]:
     """Return the configuration with backend, device and compiling settled, and that backend; `Error` if it cannot train."""
     backend = backends.load(config.backend) if config.backend else backends.default()
     if hasattr(backend, "across"):

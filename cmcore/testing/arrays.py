@@ -142,7 +142,7 @@ def check_placement(backend: Backend, dtype: str = "float32") -> None:
 
 
 def check_streams(backend: Backend, dtype: str = "float32") -> None:
-    """Equal seeds give equal streams, anything else other numbers, and these have the law they should have."""
+    """Equal seeds give equal streams, anything else other numbers, and these have the distribution they should have."""
 
     def draw(seed: int, index: int) -> list[np.ndarray]:
         stream = backend.stream(seed, index)

@@ -58,8 +58,8 @@ def check_trainer_scalars(backend: Backend, dtype: str = "float32") -> None:
 @if_trainable
 def check_trainer_random_numbers(backend: Backend, dtype: str = "float32") -> None:
     """Step i draws z, then tau, from stream(seed, i): uniform or normal as asked for, afresh at each step."""
-    for law in ("uniform", "normal"):
-        _require_draws(backend, dtype, law, (0, 1, 2, 3, 7))
+    for distribution in ("uniform", "normal"):
+        _require_draws(backend, dtype, distribution, (0, 1, 2, 3, 7))
 
 
 @if_trainable
@@ -72,14 +72,14 @@ def check_trainer_draws(backend: Backend, dtype: str = "float32") -> None:
 
 def _require_draws(backend: Backend, dtype: str, tau: str | dict[str, str], steps: tuple[int, ...]) -> None:
     x0, _, _ = network_input(MLP)
-    laws, count = tau if isinstance(tau, dict) else {"tau": tau}, len(x0)
+    distributions, count = tau if isinstance(tau, dict) else {"tau": tau}, len(x0)
 
     def loss(nets: Any, x0: Array, z: Array, drawn: Any, s: Any, cond: Any) -> Array:
         each = drawn if isinstance(tau, dict) else {"tau": drawn}
         shapes = {name: tuple(values.shape) for name, values in each.items()}
-        require(shapes == dict.fromkeys(laws, (count,)), f"With tau={tau!r} the loss is given {shapes}.")
+        require(shapes == dict.fromkeys(distributions, (count,)), f"With tau={tau!r} the loss is given {shapes}.")
         # Each counts by its number, so that their order shows.
-        taus = sum(float(k) * each[name] for k, name in enumerate(laws, 1))
+        taus = sum(float(k) * each[name] for k, name in enumerate(distributions, 1))
         return 0.0 * _error(nets, x0, z, taus, s, cond) + namespace(z).sum(z**2, axis=1) + 10.0 * taus
 
     net = backend.network(MLP, dtype=dtype)
@@ -87,10 +87,10 @@ def _require_draws(backend: Backend, dtype: str, tau: str | dict[str, str], step
     for index in steps:
         stream, taus = backend.stream(11, index), 0.0
         z = backend.to_numpy(stream.normal(x0.shape, dtype))
-        for law in dict.fromkeys(laws.values()):
-            numbers = [k for k, name in enumerate(laws, 1) if laws[name] == law]
-            shape = (count,) if len(laws) == 1 else (count, len(numbers))
-            drawn = backend.to_numpy(getattr(stream, law)(shape, dtype)).reshape(-1, len(numbers))
+        for distribution in dict.fromkeys(distributions.values()):
+            numbers = [k for k, name in enumerate(distributions, 1) if distributions[name] == distribution]
+            shape = (count,) if len(distributions) == 1 else (count, len(numbers))
+            drawn = backend.to_numpy(getattr(stream, distribution)(shape, dtype)).reshape(-1, len(numbers))
             taus = taus + drawn @ np.asarray(numbers, float)
         expected = float(np.mean((z**2).sum(1) + 10.0 * taus))
         got = _step(backend, trainer, index, dtype, lr=1e-3)

@@ -14,7 +14,7 @@ from cmcore.errors import Error
 from cmcore.run.augment import augmented, flipped
 from cmcore.run.config import Config
 from cmcore.run.launch import one_voice, rank, signed
-from cmcore.run.train import settle
+from cmcore.run.train import resolved
 from cmcore.workers import ALONE, Workers
 
 MANY = Path(__file__).parents[2] / "benchmarks" / "many_devices.py"
@@ -99,8 +99,8 @@ def test_devices_that_are_not_there_are_told_by_a_sentence(name):
         ({"shard": True}, "torchrun" if name == "torch" else "leave out --shard"),
     ):
         with pytest.raises(Error, match=said):
-            settle(Config(backend=name, device="cpu", **settings))
-    assert settle(Config(backend=name, device="cpu", devices=1))[0].devices == 1
+            resolved(Config(backend=name, device="cpu", **settings))
+    assert resolved(Config(backend=name, device="cpu", devices=1))[0].devices == 1
 
 
 # A target network of its own; derivatives along the path, in two parts. With one killed at last: the run goes on with one and with four.

@@ -20,7 +20,7 @@ from cmcore.run.folder import RunFolder
 from cmcore.run.report import Progress
 from cmcore.run.save_timer import SaveTimer
 from cmcore.run.signals import STOP, Stopped, heard
-from cmcore.run.train import settle, train
+from cmcore.run.train import resolved, train
 
 DATA = make_data()
 CONFIG = Config(
@@ -212,7 +212,7 @@ raise SystemExit(main())
 @needs_training
 def test_compiling_is_chosen_where_it_pays():
     def chosen(**settings):
-        return settle(replace(CONFIG, **settings))[0].compiled
+        return resolved(replace(CONFIG, **settings))[0].compiled
 
     assert chosen(compiled=True) is True
     assert chosen(compiled=False) is False
