@@ -389,7 +389,7 @@ def export(args: Namespace) -> None:
     say(f"Wrote {args.run} for {args.to} to {args.out}.")
     if args.to == "web":
         say(
-            f"To look at it: python -m http.server --directory {quoted(args.out)}, then open http://localhost:8000/ in a browser."
+            f"To look at it: python -m http.server -d {quoted(args.out)}, then open http://localhost:8000/ in a browser."
         )
 
 
