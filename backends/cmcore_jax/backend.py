@@ -93,7 +93,7 @@ class JaxBackend:
     def float_types(self) -> tuple[str, ...]:
         """Return the names of JAX's floating dtypes, float64 among them only where its 64-bit mode is on."""
         narrow = ("bfloat16", "float16", "float32")
-        return (*narrow, "float64") if jax.config.jax_enable_x64 else narrow
+        return (*narrow, "float64") if jax.config.jax_enable_x64 else narrow  # type: ignore[attr-defined]
 
     def owns(self, x: object) -> bool:
         """Tell whether x is a `jax.Array`, traced ones included."""
@@ -150,7 +150,7 @@ class JaxBackend:
         values = architecture.init(seed) if weights is None else weights
         check_computes(self, compute)
         inner = available(compute) if compute else None
-        net: Network = networks.build(architecture, values, lambda w: self.asarray(w, dtype), inner, recompute)
+        net: Any = networks.build(architecture, values, lambda w: self.asarray(w, dtype), inner, recompute)
         return net
 
     def weights(self, net: Network) -> dict[str, np.ndarray]:

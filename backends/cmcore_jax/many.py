@@ -32,7 +32,7 @@ def join() -> None:
     if not address or jax.distributed.is_initialized():
         return
     told = {"num_processes": "JAX_NUM_PROCESSES", "process_id": "JAX_PROCESS_ID"}
-    numbers = {name: int(os.environ[key]) for name, key in told.items() if key in os.environ}
+    numbers: dict[str, Any] = {name: int(os.environ[key]) for name, key in told.items() if key in os.environ}
     try:
         jax.distributed.initialize(address, **numbers)
     except (RuntimeError, ValueError) as problem:

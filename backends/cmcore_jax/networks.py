@@ -79,7 +79,7 @@ def build(
 
     def leaf(layer: Layer, path: str) -> eqx.Module:
         weight, bias = (placed[f"{path}.{n}"] if n in layer.layout() else None for n in ("weight", "bias"))
-        return _native_layer(type(layer))(layer, weight, bias, dtype)
+        return _native_layer(type(layer))(layer, weight, bias, dtype)  # type: ignore[arg-type]
 
     def several(children: list[Any] | dict[str, Any]) -> Any:
         if isinstance(children, dict):
@@ -101,7 +101,7 @@ def _native_layer(cls: type[Layer]) -> type[Native]:
 
 def _node(cls: type[Part], attributes: Mapping[str, Any]) -> eqx.Module:
     static = tuple(name for name, value in attributes.items() if _is_static(value))
-    module: eqx.Module = _native(cls, tuple(attributes), static)(**attributes)
+    module: eqx.Module = _native(cls, tuple(attributes), static)(**attributes)  # type: ignore[arg-type]
     return module
 
 
@@ -145,7 +145,7 @@ def _in_full_precision(call: Callable[..., Any]) -> Callable[..., Any]:
     """Products of float32 are float32's, not the TF32 that is JAX's default on a GPU, unless the user has set another default."""
 
     def run(self: Any, *args: Any, **cond: Any) -> jax.Array:
-        with jax.default_matmul_precision(jax.config.jax_default_matmul_precision or "highest"):
+        with jax.default_matmul_precision(jax.config.jax_default_matmul_precision or "highest"):  # type: ignore[attr-defined]
             out: jax.Array = call(self, *args, **cond)
         return out
 

@@ -19,7 +19,7 @@ from cmcore_jax.parameters import Parameters, path_name, split
 from cmcore_jax.random import JaxStream, key
 
 State = dict[str, Any]
-Step = Callable[..., tuple[State, jax.Array]]
+Step = Callable[..., Any]
 
 _SCALERS = {"radam": optax.scale_by_radam, "adam": optax.scale_by_adam, "adamw": optax.scale_by_adam}
 
@@ -152,8 +152,8 @@ def make_step(
         found, told = differentiate(state, frozen, part, values, names)
         return *update(state, found, values, names), [told]
 
-    def add(sums: Any, *part: Any) -> Any:
-        found, told = differentiate(*part)
+    def add(sums: Any, state: State, frozen: Any, part: Any, values: Any, names: tuple[str, ...]) -> Any:
+        found, told = differentiate(state, frozen, part, values, names)
         return jax.tree.map(lambda total, one: total + one / spec.accumulate, sums, found), told
 
     compiled = jax.jit if spec.compiled else _eager
@@ -164,7 +164,9 @@ def make_step(
 
     def in_parts(state: State, frozen: Any, x0: Any, cond: Any, values: Any, index: Any, names: tuple[str, ...]) -> Any:
         first, *others = divide(x0, cond, index)
-        shapes = jax.eval_shape(lambda *arrays: differentiate(*arrays, names)[0], state, frozen, first, values)
+        shapes = jax.eval_shape(
+            lambda s, f, part, v: differentiate(s, f, part, v, names)[0], state, frozen, first, values
+        )
         found = jax.tree.map(lambda s: (np if spread else jnp).zeros(s.shape, s.dtype), shapes)
         found = spread.weights(found) if spread else found
         seen = []

@@ -22,11 +22,11 @@ class NumpyStream:
 
     generator: np.random.Generator
 
-    def normal(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    def normal(self, shape: tuple[int, ...], dtype: Any = "float32") -> np.ndarray:
         """Draw standard normal numbers."""
         return self.generator.standard_normal(shape, dtype=dtype)
 
-    def uniform(self, shape: tuple[int, ...], dtype: str = "float32") -> np.ndarray:
+    def uniform(self, shape: tuple[int, ...], dtype: Any = "float32") -> np.ndarray:
         """Draw numbers uniform in [0, 1)."""
         return self.generator.random(shape, dtype=dtype)
 

@@ -45,7 +45,7 @@ def jvp(f: Callable[..., Tensor], primals: tuple[Tensor, ...], tangents: tuple[T
     value = f(*inputs)
     u = value.detach()  # any node of the right shape will do: it drops out
     pulled = value.gradient(*inputs, gradient=u)
-    along = sum((g * v).sum() for g, v in zip(pulled, tangents, strict=True))
+    along: Any = sum((g * v).sum() for g, v in zip(pulled, tangents, strict=True))
     return value, along.gradient(u)[0]
 
 

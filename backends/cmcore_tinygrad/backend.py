@@ -59,7 +59,7 @@ class TinygradBackend:
         one = self.on(device)
         if shard:
             raise Error("With tinygrad each device has all weights; leave out --shard.")
-        if (devices or 1) == 1:
+        if devices is None or devices == 1:
             return one
         devices_of.several(one.device, devices)
         return replace(one, workers=Workers(devices=devices))

@@ -74,7 +74,7 @@ def resample(self: Any, h: Tensor) -> Tensor:
     if not self.layer.plain:
         return filtered(h, (2, 3), self.layer.taps, self.layer.up, self.layer.within)
     if not self.layer.up:
-        return h.avg_pool2d(2)
+        return h.avg_pool2d((2, 2))
     b, c, rows, columns = h.shape
     twice = h.reshape(b, c, rows, 1, columns, 1).expand(b, c, rows, 2, columns, 2)
     return twice.reshape(b, c, 2 * rows, 2 * columns)

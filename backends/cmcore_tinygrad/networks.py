@@ -49,6 +49,7 @@ def build(
 
     net = generic.build(architecture, weights, place, LAYERS)
     constants = []
+    native: Any
     for _, native in generic.natives(net):
         if (value := _constant(native.layer)) is not None:
             native.constant = Constant(place(value))
@@ -56,7 +57,7 @@ def build(
     if tensors := [*constants, *get_state_dict(net).values()]:
         Tensor.realize(*tensors)
     if compute is not None:
-        net.__class__ = _computing_in(compute, type(net))
+        net.__class__ = _computing_in(compute, type(net))  # type: ignore[arg-type]
     return net
 
 

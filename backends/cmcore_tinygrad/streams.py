@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from tinygrad import Tensor, dtypes
 from tinygrad.dtype import DType, to_dtype
@@ -30,6 +32,6 @@ class HostStream:
         return asarray(np.asarray(host), device=self._device).cast(to_dtype(dtype))
 
 
-def _precision(dtype: str | DType) -> str:
+def _precision(dtype: str | DType) -> Any:
     """Return the NumPy type to draw in: no narrower than float32."""
     return "float64" if to_dtype(dtype) == dtypes.float64 else "float32"

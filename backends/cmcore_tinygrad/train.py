@@ -50,7 +50,7 @@ class TrainStep:
         if self._target is not None:
             self._averages["target"] = parameters(self._target)
         others = [t for t in get_state_dict(self._online).values() if not t.is_param]
-        self._optimizer = optimizers.build(spec.optimizer, list(self._weights.values()), others)
+        self._optimizer: Any = optimizers.build(spec.optimizer, list(self._weights.values()), others)
         self._steps = 0
         self._precision = least_upper_dtype(dtypes.float32, *(w.dtype for w in self._weights.values()))
         self._programs: dict[Hashable, Callable[..., Any]] = {}
@@ -153,7 +153,8 @@ class TrainStep:
         found: list[Tensor] = []
         losses: list[Tensor] = []
         for part in self._parts(x0, z, tau, cond):
-            value, own = self._spec.mean_and_each(self._nets, *part[:3], scalars, part[3])
+            x, noise, u, told = part
+            value, own = self._spec.mean_and_each(self._nets, x, noise, u, scalars, told)
             losses.append(own)
             each = [value, *value.gradient(*self._weights.values())]
             found = [sum_ + one for sum_, one in zip(found, each, strict=True)] if found else each
@@ -161,8 +162,8 @@ class TrainStep:
                 # One part after the other, so that a part's memory is enough.
                 Tensor.realize(*found, own)
         value, *gradients = [total / self._spec.accumulate for total in found] if self._spec.accumulate > 1 else found
-        each = losses[0].stack(*losses[1:]) if self._several and len(losses) > 1 else losses[0].cat(*losses[1:])
-        return value, each, gradients
+        stacked = self._several and len(losses) > 1
+        return value, losses[0].stack(*losses[1:]) if stacked else losses[0].cat(*losses[1:]), gradients
 
     def _parts(self, x0: Tensor, z: Tensor, tau: Tensor, cond: dict[str, Tensor]) -> Iterator[tuple[Any, ...]]:
         """Yield the parts of a batch; one that is divided over devices comes as an array of its parts (`_divided`)."""

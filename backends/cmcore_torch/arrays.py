@@ -22,7 +22,7 @@ def to_tensor(host: Any, device: str | torch.device, dtype: torch.dtype | None =
         return host.to(device, dtype, non_blocking=True)
     if isinstance(host, np.ndarray):
         # Tensors know neither read-only memory nor negative strides nor foreign byte orders.
-        host = np.require(host, host.dtype.newbyteorder("="), "CW")
+        host = np.require(host, host.dtype.newbyteorder("="), ["C", "W"])
     return torch.as_tensor(host, dtype=dtype).to(device, non_blocking=True)
 
 

@@ -159,7 +159,8 @@ class TorchBackend:
         Where that derivative is differentiated again, f must not use torch's layer_norm: its gradient is wrong
         (github.com/pytorch/pytorch/issues/196700). The networks made here do not.
         """
-        return torch.func.jvp(f, primals, tangents)
+        found: Any = torch.func.jvp(f, primals, tangents)
+        return found
 
     def compile(self, f: Callable[..., Any]) -> Callable[..., Any]:
         """Return f under `torch.compile`, or as it is where compilation fails."""

@@ -43,6 +43,8 @@ def eager_where_compiling_fails(fast: Callable[..., Any], eager: Callable[..., A
     What ``eager`` raises too is the caller's own mistake: it passes through and settles nothing.
     """
 
+    chosen: Callable[..., Any]
+
     def first(*args: Any, **kwargs: Any) -> Any:
         nonlocal chosen
         with warnings.catch_warnings():

@@ -26,4 +26,6 @@ def own(device: str | None) -> str:
 
 
 def _accelerator() -> str:
-    return str(torch.accelerator.current_accelerator().type)
+    found = torch.accelerator.current_accelerator()
+    assert found is not None
+    return str(found.type)

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import FSDPModule, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
@@ -133,7 +134,7 @@ class Shards(Several):
     """Every process has a share of each weight (`fully_shard`): blocks are gathered as they are computed, gradients scattered."""
 
     def __init__(self, device: str) -> None:
-        self._mesh = dist.init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
+        self._mesh = init_device_mesh(torch.device(device).type, (dist.get_world_size(),))
         self._still: list[FSDPModule] = []
 
     def place(self, net: nn.Module) -> None:
@@ -156,7 +157,8 @@ class Shards(Several):
 
     def wrap(self, loss: Loss, parameters: Sequence[nn.Parameter]) -> None:
         """Take the loss."""
-        self.loss, self._online = loss, loss.online
+        self.loss = loss
+        self._online: Any = loss.online
 
     def part(self, last: bool) -> AbstractContextManager[Any]:
         """Let gradients become means with the last part's."""

@@ -130,7 +130,7 @@ class LogWeight(nn.Linear):
         super().__init__(layer.linear.n_in, 1)
         self._layer, self.phi = layer, Fourier(layer)
         if not layer.enabled:
-            self.weight = self.bias = None
+            self.weight = self.bias = None  # type: ignore[assignment]
 
     def forward(self, *times: torch.Tensor) -> torch.Tensor:
         self._layer.check(*times)

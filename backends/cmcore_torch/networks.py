@@ -37,7 +37,7 @@ def build(
         if isinstance(module, (Fourier, SineCosine)):
             module.place(device, dtype)
     if compute not in (None, dtype):
-        net.__class__ = _computing_in(compute, type(net))
+        net.__class__ = _computing_in(compute, type(net))  # type: ignore[arg-type]
     return net
 
 
@@ -46,7 +46,7 @@ def _leaf(layer: Layer, path: str) -> nn.Module:
 
 
 def _node(cls: type[Part], attributes: Mapping[str, Any]) -> nn.Module:
-    module = _native(cls)()
+    module = _native(cls)()  # type: ignore[arg-type]
     for name, value in attributes.items():
         setattr(module, name, value)
     return module
@@ -68,7 +68,7 @@ def _split(self: nn.Module, h: torch.Tensor, n: int) -> tuple[torch.Tensor, ...]
 def _several(recompute: bool, children: list[nn.Module] | dict[str, nn.Module]) -> nn.Module:
     for child in children.values() if isinstance(children, dict) else children:
         if recompute and isinstance(child, nn.Module) and not isinstance(child, (nn.ModuleList, nn.ModuleDict)):
-            child.__class__ = _recomputing(type(child))
+            child.__class__ = _recomputing(type(child))  # type: ignore[arg-type]
     return nn.ModuleDict(children) if isinstance(children, dict) else nn.ModuleList(children)
 
 

@@ -56,6 +56,7 @@ def write(
             opset_version=OPSET,
             verbose=False,
         )
+    assert program is not None
     program.model.metadata_props.update(about)
     # Weights of more than two gigabytes go to a file of their own beside it.
     program.save(str(path))

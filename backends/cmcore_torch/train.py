@@ -20,7 +20,7 @@ from cmcore_torch.layers import Dropout
 from cmcore_torch.streams import Stream
 
 # Each optimiser in the form with the fewest kernel launches that torch has for it.
-_OPTIMIZERS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
+_OPTIMIZERS: dict[str, tuple[Callable[..., torch.optim.Optimizer], dict[str, Any]]] = {
     "radam": (torch.optim.RAdam, {"foreach": True}),
     "adam": (torch.optim.Adam, {"fused": True}),
     "adamw": (torch.optim.AdamW, {"fused": True}),
@@ -73,7 +73,10 @@ class TrainStep:
             **options,
         )
 
-        nets = {"online": self._online, "target": self._online if self._target is None else self._target}
+        nets: dict[str, Callable[..., torch.Tensor]] = {
+            "online": self._online,
+            "target": self._online if self._target is None else self._target,
+        }
         nets |= {name: _frozen(other, device) for name, other in frozen.items()}
 
         def mean_loss(*batch: Any) -> tuple[torch.Tensor, torch.Tensor]:

@@ -75,7 +75,25 @@ class TrainStep(Protocol):
         ...
 
 
-def check_computes(backend: Backend, dtype: str | None) -> None:
+class Computing(Protocol):
+    """What a backend says of the types that it computes in."""
+
+    @property
+    def name(self) -> str:
+        """The entry point's name."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """The device that it is bound to."""
+        ...
+
+    def float_types(self) -> tuple[str, ...]:
+        """Return the names of its floating dtypes."""
+        ...
+
+
+def check_computes(backend: Computing, dtype: str | None) -> None:
     """Raise `cmcore.Error` unless a backend has a type to compute in, a `Backend.network`'s ``compute``; None is none."""
     if dtype is not None and dtype not in backend.float_types():
         known = choice(dtype, backend.float_types(), "it has")
@@ -94,18 +112,35 @@ class Backend(Protocol):
     `cmcore.workers.Workers`. The train step of several processes is given each one's rows of the batch, and returns the same mean loss in all of them.
     """
 
-    name: str
-    """The entry point's name, which is the framework's import name."""
-    device: str
-    """Where `asarray`, `stream` and `network` place what they make."""
-    trainable: bool
-    """Whether gradients are available; if not, the gradient members raise `cmcore.Error` with a sentence."""
-    xp: Any
-    """The Array API namespace of the framework's arrays."""
-    programs: Mapping[str, str]
-    """The programs outside Python that it calls, and what for: ``{"clang": "to run on the CPU"}``; empty if there are none."""
-    compile_from: int
-    """From this many evaluations of a network on, compiling it costs less than it saves."""
+    @property
+    def name(self) -> str:
+        """The entry point's name, which is the framework's import name."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where `asarray`, `stream` and `network` place what they make."""
+        ...
+
+    @property
+    def trainable(self) -> bool:
+        """Whether gradients are available; if not, the gradient members raise `cmcore.Error` with a sentence."""
+        ...
+
+    @property
+    def xp(self) -> Any:
+        """The Array API namespace of the framework's arrays."""
+        ...
+
+    @property
+    def programs(self) -> Mapping[str, str]:
+        """The programs outside Python that it calls, and what for: ``{"clang": "to run on the CPU"}``; empty if there are none."""
+        ...
+
+    @property
+    def compile_from(self) -> int:
+        """From this many evaluations of a network on, compiling it costs less than it saves."""
+        ...
 
     def version(self) -> str:
         """Return the framework's version."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from fractions import Fraction
-from functools import reduce, wraps
+from functools import wraps
+from typing import Any
 
 from tinygrad import Tensor, dtypes
 
@@ -52,4 +53,7 @@ def _kept(x: Tensor) -> Tensor:
 
 def polynomial(x: Tensor, coefficients: list[float]) -> Tensor:
     """Return a polynomial by Horner's scheme, highest power first."""
-    return reduce(lambda value, c: value * x + c, coefficients)
+    value: Any = coefficients[0]
+    for c in coefficients[1:]:
+        value = value * x + c
+    return value

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 import math
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from tinygrad import Tensor, dtypes
@@ -21,7 +21,7 @@ __all__ = [
 _DEFAULTS = {"f": np.dtype(np.float32), "i": np.dtype(np.int32), "u": np.dtype(np.int32)}
 
 
-def asarray(obj: Any, /, *, dtype: DType | None = None, device: str | None = None, copy: bool | None = None) -> Tensor:
+def asarray(obj: Any, /, *, dtype: DType | None = None, device: Any = None, copy: bool | None = None) -> Tensor:
     """Make a tensor of a Python number, nested sequence, NumPy array or tensor; Python floats become float32."""
     if isinstance(obj, Tensor):
         kept = obj if dtype is None else obj.cast(dtype)
@@ -32,7 +32,7 @@ def asarray(obj: Any, /, *, dtype: DType | None = None, device: str | None = Non
     one = device if device is None or isinstance(device, str) else device[0]
     flat = Tensor(host.reshape(-1), device=one, dtype=dtype).reshape(host.shape)
     # The device of what is divided over several is all of their names.
-    return flat if one == device else flat.shard(device)
+    return flat.shard(device) if isinstance(device, tuple) else flat
 
 
 def _host_array(obj: Any, dtype: DType | None) -> np.ndarray:
@@ -61,9 +61,7 @@ def _shape(shape: int | tuple[int, ...]) -> tuple[int, ...]:
     return (shape,) if isinstance(shape, int) else tuple(shape)
 
 
-def full(
-    shape: int | tuple[int, ...], fill_value: float, *, dtype: DType | None = None, device: str | None = None
-) -> Tensor:
+def full(shape: int | tuple[int, ...], fill_value: float, *, dtype: DType | None = None, device: Any = None) -> Tensor:
     """Return an array of a shape, every element the same."""
     if dtype is None:
         kinds = {builtins.bool: dtypes.bool, int: DEFAULT_INT}
@@ -75,7 +73,7 @@ def full(
 
 def full_like(x: Tensor, /, fill_value: float, *, dtype: DType | None = None, device: str | None = None) -> Tensor:
     """Return an array of x's shape, type and device, every element the same."""
-    return full(x.shape, fill_value, dtype=dtype or x.dtype, device=device or x.device)
+    return full(cast("tuple[int, ...]", x.shape), fill_value, dtype=dtype or x.dtype, device=device or x.device)
 
 
 def zeros(shape: int | tuple[int, ...], *, dtype: DType | None = None, device: str | None = None) -> Tensor:

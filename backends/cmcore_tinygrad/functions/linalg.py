@@ -34,7 +34,7 @@ def tensordot(x1: Tensor, x2: Tensor, /, *, axes: int | tuple[Sequence[int], Seq
     kept1 = [a for a in range(x1.ndim) if a not in over1]
     kept2 = [a for a in range(x2.ndim) if a not in over2]
     shape = tuple(x1.shape[a] for a in kept1) + tuple(x2.shape[a] for a in kept2)
-    length = math.prod(x1.shape[a] for a in over1)
+    length = math.prod(int(x1.shape[a]) for a in over1)
     rows = _arranged(x1, kept1 + over1, (-1, length))
     columns = _arranged(x2, over2 + kept2, (length, -1))
     return matmul(rows, columns).reshape(shape)

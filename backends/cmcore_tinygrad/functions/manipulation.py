@@ -21,7 +21,7 @@ def reshape(x: Tensor, /, shape: tuple[int, ...], *, copy: bool | None = None) -
     shape = tuple(shape)
     if -1 in shape and 0 in x.shape:
         known = math.prod(n for n in shape if n != -1)
-        shape = tuple(x.numel() // max(known, 1) if n == -1 else n for n in shape)
+        shape = tuple(int(x.numel()) // max(known, 1) if n == -1 else n for n in shape)
     return x.reshape(shape)
 
 
@@ -76,6 +76,7 @@ def flip(x: Tensor, /, *, axis: int | tuple[int, ...] | None = None) -> Tensor:
 def roll(x: Tensor, /, shift: int | tuple[int, ...], *, axis: int | tuple[int, ...] | None = None) -> Tensor:
     """Return x shifted cyclically along the axes (None: flattened, then shaped again)."""
     if axis is None:
+        assert isinstance(shift, int)
         return _roll_one(x.flatten(), shift, 0).reshape(x.shape)
     axes = (axis,) if isinstance(axis, int) else axis
     shifts = (shift,) * len(axes) if isinstance(shift, int) else shift
@@ -134,4 +135,4 @@ def take_along_axis(x: Tensor, indices: Tensor, /, *, axis: int = -1) -> Tensor:
     sides = [max(a, b) for a, b in zip(x.shape, indices.shape, strict=True)]
     x = x.expand(tuple(x.shape[axis] if a == axis else n for a, n in enumerate(sides)))
     indices = indices.expand(tuple(indices.shape[axis] if a == axis else n for a, n in enumerate(sides)))
-    return x.gather(axis, (indices < 0).where(indices + x.shape[axis], indices))
+    return x.gather(axis, (indices < 0).where(indices + int(x.shape[axis]), indices))

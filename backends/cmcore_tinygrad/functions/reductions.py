@@ -56,7 +56,7 @@ def _count(x: Tensor, axis: Axis) -> int:
     axes = range(x.ndim) if axis is None else (axis,) if isinstance(axis, int) else axis
     count = 1
     for a in axes:
-        count *= x.shape[a]
+        count *= int(x.shape[a])
     return count
 
 
