@@ -107,7 +107,7 @@ class Editor:
     ) -> np.ndarray:
         """Return n pictures that look like ``guide`` from far, a picture with strokes painted over it.
 
-        With a mask they are the guide itself where it is False. The default times are those of `stroke_times`.
+        With a mask they are the guide itself where it is False. The default times are those of `cmcore.editing.stroke_times`.
         """
         picture, chosen = self._picture(guide), self._times(times, default_strokes(self.model.recipe))
         if mask is None:
