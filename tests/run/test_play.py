@@ -12,6 +12,7 @@ import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -325,7 +326,9 @@ def test_it_says_where_it_is_and_whom_it_lets_in_and_ctrl_c_ends_it_quietly(run)
     pytest.importorskip("starlette")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(cm.__file__).parents[1]), *sys.path])}
     command = [sys.executable, "-m", "cmcore", "play", run, "--backend", "numpy", "--port", "0", "--host", "0.0.0.0"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment) as process:
+    # What was started in the background of a script inherits that Ctrl-C is ignored.
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=heard) as process:
         try:
             lines = [process.stderr.readline()]
             while "no password" not in lines[-1] and lines[-1]:
