@@ -9,7 +9,7 @@ from typing import Any, TypeGuard
 import numpy as np
 
 from cmcore.backend import Array, default, namespace, of
-from cmcore.types import Time as Time
+from cmcore.types import Time
 
 
 def check_real(x: Array, name: str) -> Any:

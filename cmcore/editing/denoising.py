@@ -6,10 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from cmcore._arrays import Time, as_times, check_output, check_state, conditions, to_host
+from cmcore._arrays import as_times, check_output, check_state, conditions, to_host
 from cmcore._options import check_function
 from cmcore.backend import Array
 from cmcore.losses import ConsistencyFn
+from cmcore.types import Time
 
 NORMAL_MEDIAN = 0.6744897501960817
 """The median of the absolute value of a standard normal number."""

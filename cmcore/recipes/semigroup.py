@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, final
 
 from cmcore import distances
-from cmcore._arrays import Time, as_times, per_sample
+from cmcore._arrays import as_times, per_sample
 from cmcore.backend import Array, namespace, stop_gradient
 from cmcore.ema import Average
 from cmcore.flow_maps import AverageVelocity, average_velocity_by
@@ -18,6 +18,7 @@ from cmcore.recipes import given
 from cmcore.recipes.part import AveragedTarget
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.straight import PATH, SelfDistilled, StraightFlowMap
+from cmcore.types import Time
 
 
 @dataclass(frozen=True)

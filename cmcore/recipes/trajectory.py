@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, final
 
 from cmcore import distances, grids, sampling, solvers, weightings
-from cmcore._arrays import Time, as_times, check_above_zero, check_output, per_sample
+from cmcore._arrays import as_times, check_above_zero, check_output, per_sample
 from cmcore.backend import Array, Network, namespace, stop_gradient
 from cmcore.flow_maps import TowardDenoiser
 from cmcore.grids import TimePair
@@ -21,6 +21,7 @@ from cmcore.recipes.part import AveragedTarget, LeastTime, Part, Weighted
 from cmcore.recipes.recipe import Batch, Nets
 from cmcore.recipes.teacher import Distils
 from cmcore.sampling import Noise
+from cmcore.types import Time
 
 
 @dataclass(frozen=True, eq=False)  # torch.compile before 2.13 calls no object whose hash is of its fields
@@ -34,7 +35,7 @@ class Trajectory(TowardDenoiser):
 
     outer: str = "euler"
     inner_form: str = "edm"
-    t_min: float = 0.002
+    t_min: float = grids.T_MIN
 
     def inner(self, x: Array, t: Time, s: Time, **cond: Any) -> Array:
         """Return g(x, t, s), shaped like x."""
@@ -121,12 +122,16 @@ class ConsistencyTrajectoryModel(TeacherSteps, AveragedTarget, Distils, Weighted
     def parametrization_data(self) -> dict[str, Any]:
         """Return that the network is CTM's inner one, and the forms if they are not the paper's."""
         told = {"kind": TowardDenoiser.__name__, "sigma_data": self.sigma_data}
-        forms = {"outer": self.outer, "inner": self.inner}
-        return told if forms == PAPERS_FORMS else told | forms | {"t_min": self.t_min}
+        return told if self._as_published else told | {"outer": self.outer, "inner": self.inner, "t_min": self.t_min}
+
+    @property
+    def _as_published(self) -> bool:
+        """Whether a jump has the paper's forms, of which a file says no more."""
+        return (self.outer, self.inner) == ("euler", "edm")
 
     def function(self, net: Network) -> TowardDenoiser:
         """Return the network as a flow map."""
-        if {"outer": self.outer, "inner": self.inner} == PAPERS_FORMS:
+        if self._as_published:
             return TowardDenoiser(net, self.sigma_data)
         return Trajectory(net, self.sigma_data, self.outer, self.inner, self.t_min)
 
@@ -157,7 +162,3 @@ class ConsistencyTrajectoryModel(TeacherSteps, AveragedTarget, Distils, Weighted
     ) -> Array:
         """Jump from time to time, with gamma's share of noise (Kim et al. 2024, algorithm 3)."""
         return sampling.gamma(self.function(net), z, times, noise, self.gamma, self.t_min, cond=cond)
-
-
-PAPERS_FORMS = {"outer": "euler", "inner": "edm"}
-"""The forms of a jump by which the network is as in the paper, and a file says no more."""
