@@ -28,7 +28,6 @@ from cmcore.generate import generate
 from cmcore.run import data as datasets
 from cmcore.run.pictures import rows, save_png
 
-NETWORK = "--network unet-patches --set-network width=48 --set-network head_channels=48".split()
 SLOW = "decay=true warmup=100 ema=0.999"
 RUNS: dict[str, tuple[str, str | None]] = {
     "edm": (f"lr=1e-3 {SLOW}", None),
@@ -42,8 +41,6 @@ RUNS: dict[str, tuple[str, str | None]] = {
     "tcm": (f"lr=1e-4 stage=6 {SLOW}", "ect"),
 }
 """Options, and how the teacher is given: as what is distilled, as weights to start from, or not at all; tcm goes on from ect."""
-
-BATCH = 128
 
 
 def trained(name: str, args: argparse.Namespace) -> Path:
@@ -59,14 +56,21 @@ def trained(name: str, args: argparse.Namespace) -> Path:
         origin = {"teacher": "edm", "init": "edm", "ect": "ect"}.get(given or "")
         if origin:
             command += ["--init" if given == "init" else "--teacher", str(trained(origin, args))]
-        steps = _steps(name, args)
-        command += ["--data", args.data, "--recipe", name, "--steps", str(steps), "--batch", str(BATCH), *NETWORK]
-        command += ["--backend", args.backend, "--precision", args.precision, "--seed", str(args.seed), "--no-compile"]
+        batch = args.teacher_batch if name == "edm" else args.batch
+        command += ["--data", args.data, "--recipe", name, "--steps", str(_steps(name, args)), "--batch", str(batch)]
+        command += ["--network", "unet-patches", "--set-network", f"width={args.width}"]
+        command += ["--set-network", f"head_channels={args.width}", "--backend", args.backend, *_device(args)]
+        command += ["--precision", args.precision, "--seed", str(args.seed)]
+        command += ["--compile"] if args.compile else ["--no-compile"]
         command += ["--classes"] if args.data == "fashion-mnist" else ["--flip"]
         command += ["--held-out", str(args.part)] if args.part else []
         command += [word for option in options.split() for word in ("--set", option)]
     subprocess.run(command, check=True)
     return out
+
+
+def _device(args: argparse.Namespace) -> list[str]:
+    return ["--device", args.device] if args.device else []
 
 
 def _done(out: Path) -> int:
@@ -76,9 +80,9 @@ def _done(out: Path) -> int:
 
 def _steps(name: str, args: argparse.Namespace) -> int:
     if name == "edm":
-        return max(1, args.teacher_images // BATCH)
+        return max(1, args.teacher_images // args.teacher_batch)
     if args.seconds is None:
-        return max(1, args.images // BATCH)
+        return max(1, args.images // args.batch)
     return max(1, round(args.seconds / args.step_seconds[name]))
 
 
@@ -87,7 +91,8 @@ def judged(folder: Path, steps: list[int], args: argparse.Namespace) -> list[dic
     place = folder / f"judged-{'-'.join(map(str, steps))}.json"
     if not place.is_file():
         command = [sys.executable, "-m", "cmcore", "eval", str(folder), "--n", str(args.n), "--seeds", str(args.seeds)]
-        command += ["--steps", *map(str, steps), "--backend", args.backend, "--json", str(place)]
+        command += ["--steps", *map(str, steps), "--backend", args.backend, *_device(args)]
+        command += ["--json", str(place)]
         subprocess.run(command, check=True)
     return json.loads(place.read_text())["rows"]
 
@@ -95,7 +100,7 @@ def judged(folder: Path, steps: list[int], args: argparse.Namespace) -> list[dic
 def said(row: dict[str, float]) -> str:
     """Return a row's figures as cells of the table."""
     least, most = row.get("spread", {}).get("frechet", (row["frechet"],) * 2)
-    more = [f"{row[k]:.1%}" if k in row else "" for k in ("coverage", "memorized", "classes")]
+    more = [f"{row[k]:.1%}" if row.get(k) is not None else "" for k in ("coverage", "memorized", "classes")]
     return " | ".join([f"{row['frechet']:.2f} ({least:.2f} to {most:.2f})", *more])
 
 
@@ -124,7 +129,12 @@ def main() -> None:
     parser.add_argument("--part", type=float)
     parser.add_argument("--n", type=int, default=5000)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--teacher-batch", type=int, default=128)
+    parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--backend", default="torch")
+    parser.add_argument("--device", help="such as cuda")
+    parser.add_argument("--compile", action="store_true", help="compile the train steps, which pays on a GPU")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, help="also draw samples into this .png")
