@@ -74,7 +74,7 @@ class EDM:
 
 @dataclass(frozen=True)
 class TrigFlow:
-    """``f(x, t) = cos(t) x - sin(t) sd F(x / sd, t)`` on the path `cmcore.paths.TrigFlow` (Lu & Song 2024, section 3).
+    """``f(x, t) = cos(t) x - sin(t) sd F(x / sd, t)`` on the path `cmcore.paths.Trigonometric` (Lu & Song 2024, section 3).
 
     ``c_noise = t``. ``network="edm"`` is for a network that is used to `EDM`'s scalings, of which it changes nothing but
     the path: ``F(y, t) = -net(y, ln(sd tan t) / 4)``.

@@ -246,8 +246,8 @@ class VE(Path):
 
 
 @dataclass(frozen=True)
-class TrigFlow(Path):
-    """``x_t = cos(t) x_0 + sin(t) z`` with ``z ~ N(0, sigma_data^2 I)``, t in [0, pi/2] (Lu & Song 2024, section 3)."""
+class Trigonometric(Path):
+    """TrigFlow's path, ``x_t = cos(t) x_0 + sin(t) z`` with ``z ~ N(0, sigma_data^2 I)``, t in [0, pi/2] (Lu & Song 2024, section 3)."""
 
     sigma_data: SigmaData = 0.5
 

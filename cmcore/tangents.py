@@ -17,7 +17,7 @@ from cmcore._door import check_arguments
 from cmcore.backend import Array, Network, jvp, namespace, stop_gradient
 from cmcore.distances import squared_l2
 from cmcore.options import AT_LEAST_ZERO, DEVIATION, Limit
-from cmcore.paths import TrigFlow
+from cmcore.paths import Trigonometric
 from cmcore.types import Derivative as Derivative
 from cmcore.types import OwnTime, PerSample, Samples, Time
 
@@ -63,7 +63,7 @@ def backward_difference(
 ) -> Derivative:
     """Return sCM's discrete derivative, for `trigflow_tangent` alone: two evaluations, of order h (Lu & Song 2024, algorithm 2).
 
-    ``dF/dt = (cos h F(y_t, t) - F(y_s, s)) / sin h`` at s = t - h, where ``y_s = cos h y_t - sin h dy/dt`` is on the path TrigFlow where a
+    ``dF/dt = (cos h F(y_t, t) - F(y_s, s)) / sin h`` at s = t - h, where ``y_s = cos h y_t - sin h dy/dt`` is on the path Trigonometric where a
     datum and its noise lead, or one DDIM step of the ODE. h is half of t where it is more.
     """
 
@@ -84,7 +84,7 @@ def backward_difference(
 def trigflow_tangent(
     net: Annotated[Network, Function("The network", "The network")],
     x: Samples,
-    t: Annotated[OwnTime, lambda sigma_data, t: TrigFlow(sigma_data).check(t)],
+    t: Annotated[OwnTime, lambda sigma_data, t: Trigonometric(sigma_data).check(t)],
     velocity: Annotated[Samples, Together("x and the velocity")],
     sigma_data: float,
     warmup: Array | float = 1.0,
@@ -98,7 +98,7 @@ def trigflow_tangent(
         g = -cos^2 t (sd F - dx/dt) - r cos t sin t (x + sd dF/dt),     r = warmup
 
     For r = 1 it is ``cos t df/dt``. The product ``cos t sin t dF/dt`` is one derivative, along scaled tangents, so that
-    nothing overflows as t tends to 0 or pi / 2. x is a point at time t, (B,), on the path `cmcore.paths.TrigFlow` and
+    nothing overflows as t tends to 0 or pi / 2. x is a point at time t, (B,), on the path `cmcore.paths.Trigonometric` and
     ``velocity`` its dx/dt. Gradients flow through F, not through g.
     """
     xp = namespace(x)

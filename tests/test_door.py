@@ -145,7 +145,7 @@ def test_checked_functions_are_still_theirs():
     assert inspect.signature(cm.sampling.onestep).parameters["t_max"].default == 80.0
     assert pickle.loads(pickle.dumps(cm.losses.denoising)) is cm.losses.denoising
     assert cm.distances.l1.__doc__.startswith("Return the mean absolute")
-    assert "sigma_data" in inspect.signature(paths.TrigFlow).parameters
+    assert "sigma_data" in inspect.signature(paths.Trigonometric).parameters
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ X = np.array([[0.3, -0.2], [0.9, 0.1], [-1.1, 0.7]])
 T, U, S = np.array([0.9, 0.7, 0.5]), np.array([0.6, 0.65, 0.2]), np.array([0.3, 0.5, 0.0])
 PATHS = {
     "ve": paths.VE(),
-    "trigflow": paths.TrigFlow(0.5),
+    "trigflow": paths.Trigonometric(0.5),
     "linear": paths.Linear(),
     "vp": paths.VP(),
     "cosine": paths.Cosine(),

@@ -9,7 +9,7 @@ import pytest
 from exact import close, dtypes, gaussian_denoiser
 
 from cmcore import distances, losses, oracles, solvers
-from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
+from cmcore.paths import VE, VP, Cosine, Linear, Trigonometric
 
 STD = 0.5
 
@@ -171,7 +171,7 @@ def test_training_and_distillation_differ_in_value_as_known(lib, t, r):
 
 # --- other paths ------------------------------------------------------------------------------------------------------
 
-ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+ELSEWHERE = [VP(), Cosine(), Linear(), Trigonometric(0.7)]
 each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
 
 

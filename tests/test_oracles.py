@@ -43,7 +43,7 @@ WITH_FLOW = {
     "line": (Mixture(*TWO_MODES), ()),
     "coordinates": (Mixture(*THREE_MODES), (1, 2)),
     "rotated product": (planar(), (3,)),
-    "trigflow": (Along(planar(), cm.paths.TrigFlow(0.5)), (3,)),
+    "trigflow": (Along(planar(), cm.paths.Trigonometric(0.5)), (3,)),
     "linear": (Along(Mixture(*TWO_MODES), cm.paths.Linear()), ()),
 }
 GAUSSIANS = ("scalar", "diagonal", "covariance")
@@ -166,7 +166,7 @@ def test_gaussian_covariance_is_matrix_algebra(lib):
 
 @pytest.mark.parametrize(
     "path",
-    [cm.paths.TrigFlow(0.5), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine()],
+    [cm.paths.Trigonometric(0.5), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine()],
     ids=lambda p: type(p).__name__,
 )
 def test_gaussian_on_other_paths(lib, path):

@@ -97,7 +97,7 @@ def test_a_network_that_changes_the_shape_is_an_error(lib):
 
 @pytest.mark.parametrize(
     "path",
-    [paths.VE(), paths.VP(), paths.Cosine(), paths.Linear(), paths.TrigFlow(0.7)],
+    [paths.VE(), paths.VP(), paths.Cosine(), paths.Linear(), paths.Trigonometric(0.7)],
     ids=lambda p: type(p).__name__,
 )
 @pytest.mark.parametrize("quantity", ["noise", "velocity", "denoiser"])

@@ -12,7 +12,7 @@ from cmcore import paths
 
 X0, Z = np.array([[0.3, -1.2], [0.8, 0.1], [-0.4, 0.6]]), np.array([[1.1, 0.2], [-0.7, 1.6], [0.5, -2.0]])
 T = np.array([0.2, 0.5, 0.8])
-PATHS = [paths.VE(), paths.TrigFlow(0.7), paths.Linear(), paths.VP(), paths.Cosine()]
+PATHS = [paths.VE(), paths.Trigonometric(0.7), paths.Linear(), paths.VP(), paths.Cosine()]
 
 
 def vp_signal(t):
@@ -22,14 +22,14 @@ def vp_signal(t):
 
 A = {
     "VE": np.ones_like,
-    "TrigFlow": np.cos,
+    "Trigonometric": np.cos,
     "Linear": lambda t: 1 - t,
     "VP": vp_signal,
     "Cosine": lambda t: np.cos(np.pi * t / 2),
 }
 B = {
     "VE": lambda t: t,
-    "TrigFlow": np.sin,
+    "Trigonometric": np.sin,
     "Linear": lambda t: t,
     "VP": lambda t: np.sqrt(1 - vp_signal(t) ** 2),
     "Cosine": lambda t: np.sin(np.pi * t / 2),
@@ -52,7 +52,7 @@ def test_perturbed_points(lib, dtype, path):
 
 
 def test_the_noise_has_the_datas_deviation_on_trigflows_path_and_one_elsewhere():
-    assert [path.noise_std for path in (*PATHS, paths.TrigFlow())] == [1.0, 0.7, 1.0, 1.0, 1.0, 0.5]
+    assert [path.noise_std for path in (*PATHS, paths.Trigonometric())] == [1.0, 0.7, 1.0, 1.0, 1.0, 0.5]
 
 
 @each_path

@@ -87,7 +87,7 @@ def test_solving_towards_noise_is_asked_for():
     refused(lambda: solvers.solve(solvers.heun, law, noise, times[::-1], towards_noise=True), "must increase")
 
 
-@pytest.mark.parametrize("path", [cm.paths.VE(), cm.paths.Linear(), cm.paths.TrigFlow()], ids=str)
+@pytest.mark.parametrize("path", [cm.paths.VE(), cm.paths.Linear(), cm.paths.Trigonometric()], ids=str)
 def test_the_ode_from_unit_noise_is_solve_from_the_paths(path):
     times = (0.9, 0.5, 0.1)
     start = path.b(0.9) * path.noise_std * X
@@ -346,7 +346,7 @@ OF_SAMPLES = {
     },
     **{
         f"{type(p).__name__}.{n}": lambda x, p=p, n=n: getattr(p, n)(x, 0.5, x)
-        for p in (cm.paths.VE(), cm.paths.VP(), cm.paths.Cosine(), cm.paths.Linear(), cm.paths.TrigFlow())
+        for p in (cm.paths.VE(), cm.paths.VP(), cm.paths.Cosine(), cm.paths.Linear(), cm.paths.Trigonometric())
         for n in ("noise", "score", "velocity", "denoiser_from_noise", "denoiser_from_score", "denoiser_from_velocity")
     },
 }
@@ -538,7 +538,7 @@ SPOILT = {
             "EDM": cm.parametrization.EDM,
             "Boundary": cm.parametrization.Boundary,
             "TrigFlow scalings": cm.parametrization.TrigFlow,
-            "TrigFlow": cm.paths.TrigFlow,
+            "TrigFlow": cm.paths.Trigonometric,
             "PseudoHuber": distances.PseudoHuber,
             "ElementwisePseudoHuber": distances.ElementwisePseudoHuber,
         }.items()

@@ -253,7 +253,7 @@ def test_the_backward_difference_tends_to_the_derivative():
 
 
 def test_a_trigflow_teacher_is_the_same_denoiser():
-    law, path = cm.oracles.Mixture([0.3, 0.7], [-1.0, 1.0], 0.4), cm.paths.TrigFlow(SD)
+    law, path = cm.oracles.Mixture([0.3, 0.7], [-1.0, 1.0], 0.4), cm.paths.Trigonometric(SD)
     along = cm.oracles.Along(law, path)
 
     def network(y, t):

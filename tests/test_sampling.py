@@ -12,7 +12,7 @@ from cmcore import per_sample, sampling
 from cmcore.grids import karras_host
 from cmcore.oracles import Along, Gaussian
 from cmcore.parametrization import Boundary, ConsistencyFunction
-from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
+from cmcore.paths import VE, VP, Cosine, Linear, Trigonometric
 
 STD, EPS = 0.5, 0.002
 
@@ -202,7 +202,7 @@ def gaussian_jump(path=None):
 
 
 @pytest.mark.parametrize(
-    ("path", "times"), [(VE(), (80.0, 3.0, 0.0)), (TrigFlow(0.4), (1.5, 0.7, 0.0)), (Linear(), (0.9, 0.5, 0.0))]
+    ("path", "times"), [(VE(), (80.0, 3.0, 0.0)), (Trigonometric(0.4), (1.5, 0.7, 0.0)), (Linear(), (0.9, 0.5, 0.0))]
 )
 @dtypes
 def test_few_jumps_along_a_path(lib, dtype, path, times):
@@ -272,7 +272,7 @@ def test_gamma_sampling_jumps_to_these_times():
 def test_trigflows_two_steps_are_the_multistep_sampler_without_a_smallest_time(lib, dtype):
     """x_t there is cos t times x_sigma here, sigma = sigma_data tan t, and noise has the data's standard deviation."""
     sd, t0, t1 = 0.4, math.atan(80 / 0.4), 1.1
-    path, z, fresh = TrigFlow(sd), np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
+    path, z, fresh = Trigonometric(sd), np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
 
     def f(x, sigma):
         sigma = sigma if isinstance(sigma, float) else number(lib.to_numpy(sigma))
@@ -360,7 +360,7 @@ def test_sums_of_another_implementation(steps, total, mean):
     assert np.abs(x).mean() == pytest.approx(mean, rel=2e-5)
 
 
-ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+ELSEWHERE = [VP(), Cosine(), Linear(), Trigonometric(0.7)]
 each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
 Z, FRESH = np.array([[0.3, -1.0], [2.0, 0.4]]), np.array([[0.5, 1.0], [0.25, -2.0]])
 LAW = Gaussian(0.4, 0.7)
@@ -423,7 +423,7 @@ def test_a_path_is_not_sampled_from_beyond_its_end():
         lambda: sampling.onestep(lambda x, t: x, z, path=Linear()),
         lambda: sampling.multistep(lambda x, t: x, z, (80.0,), lambda i: z, path=VP()),
         lambda: sampling.flow_map(lambda x, t, s: x, z, (80.0, 0.0), Cosine()),
-        lambda: sampling.gamma(lambda x, t, s: x, z, (2.0, 0.1), lambda i: z, path=TrigFlow()),
+        lambda: sampling.gamma(lambda x, t, s: x, z, (2.0, 0.1), lambda i: z, path=Trigonometric()),
     ):
         with pytest.raises(ValueError, match=r"Times on the path \w+ are at most 1\.\d+, got "):
             call()

@@ -9,7 +9,7 @@ from exact import close, dtypes, gaussian_denoiser, gaussian_flow, mixture_denoi
 from scipy.integrate import solve_ivp
 
 from cmcore import grids, oracles, solvers
-from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow, rebased
+from cmcore.paths import VE, VP, Cosine, Linear, Trigonometric, rebased
 
 MEANS, STDS, WEIGHTS = np.array([-1.0, 0.8]), np.array([0.2, 0.3]), np.array([0.6, 0.4])
 
@@ -218,7 +218,7 @@ def test_solving_needs_a_start_and_an_end(times):
         solvers.solve(solvers.euler, partial(pytest.fail, "no evaluation was due"), np.zeros((1, 1)), times)
 
 
-ELSEWHERE = [VP(), Cosine(), Linear(), TrigFlow(0.7)]
+ELSEWHERE = [VP(), Cosine(), Linear(), Trigonometric(0.7)]
 each_path = pytest.mark.parametrize("path", ELSEWHERE, ids=lambda p: type(p).__name__)
 
 
@@ -285,7 +285,7 @@ def test_fresh_noise_is_the_paths_own(path, method):
         (Linear(), 1.0, r"on the path Linear nothing of the data is left at t = 1\.0"),
         (Cosine(), 1, "nothing of the data is left"),
         (VP(), 1.5, r"path VP are from 0 to 1\.0, got 1\.5"),
-        (TrigFlow(), 2.0, "path TrigFlow are from 0 to 1.57"),
+        (Trigonometric(), 2.0, "path Trigonometric are from 0 to 1.57"),
     ],
 )
 def test_a_path_is_not_followed_from_where_it_is_not(path, t, sentence):

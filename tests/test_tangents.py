@@ -9,7 +9,7 @@ from cmcore.oracles import Along, Gaussian
 
 pytestmark = pytest.mark.usefixtures("x64")
 SD, STD = 0.5, 0.3
-PATH = paths.TrigFlow(SD)
+PATH = paths.Trigonometric(SD)
 TIMES = np.array([0.02, 0.4, 1.0, 1.5])
 X = np.array([[0.3, -0.2], [0.5, 0.1], [-1.1, 0.7], [0.4, 0.9]])
 

@@ -25,7 +25,7 @@ def every_formula(x0, z, tau, n):
     pair = grids.uniform_pair(tau, n)
     ect = grids.ect_pair(grids.lognormal_time(tau), n)
     out = [*pair, *ect]
-    elsewhere = (cm.paths.TrigFlow(), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine())
+    elsewhere = (cm.paths.Trigonometric(), cm.paths.Linear(), cm.paths.VP(), cm.paths.Cosine())
     for path, t in ((cm.paths.VE(), pair.t), *((path, tau) for path in elsewhere)):
         x = path.perturb(x0, z, t)
         out += [path.velocity(x, t, z), path.score(x, t, z), path.denoiser_from_velocity(x, t, z)]

@@ -17,8 +17,7 @@ from cmcore.losses import ConsistencyFn
 from cmcore.optimization import Optimizer
 from cmcore.options import DEVIATION, FINITE, NOT_NEGATIVE, POSITIVE, option
 from cmcore.parametrization import ConsistencyFunction, TrigFlow
-from cmcore.paths import VE, rebased
-from cmcore.paths import TrigFlow as TrigFlowPath
+from cmcore.paths import VE, Trigonometric, rebased
 from cmcore.recipes import given
 from cmcore.recipes.noise_level import GreatestTime, NoiseLevel
 from cmcore.recipes.part import IdentityAtLeastTime, Part, Weighted, learned_weight, tangent_warmup
@@ -142,9 +141,9 @@ class Stabilized(GreatestTime, Recipe):
         return TrigFlow(self.sigma_data, self.network)
 
     @property
-    def path(self) -> TrigFlowPath:
+    def path(self) -> Trigonometric:
         """The path that the network is trained on."""
-        return TrigFlowPath(self.sigma_data)
+        return Trigonometric(self.sigma_data)
 
     @property
     def network_kind(self) -> str:

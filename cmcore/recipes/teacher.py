@@ -9,8 +9,7 @@ from typing import ClassVar, Literal
 from cmcore.backend import Array, stop_gradient
 from cmcore.options import Limit, option
 from cmcore.parametrization import EDM, ConsistencyFunction, Parametrization, Prediction, TrigFlow
-from cmcore.paths import VE, Denoiser, Path, rebased
-from cmcore.paths import TrigFlow as TrigFlowPath
+from cmcore.paths import VE, Denoiser, Path, Trigonometric, rebased
 from cmcore.recipes.guidance import Guided
 from cmcore.recipes.recipe import PATHS, Batch, Nets
 
@@ -20,7 +19,7 @@ class Distils(Guided):
     """A method with a score model for a teacher, which is asked with ``guidance``, at noise levels in its interval.
 
     ``teacher_predicts`` says what the teacher's network gives: under "edm" it is one of `edm`'s kind, under "trigflow" one whose
-    ``sd F(x / sd, t)`` is the velocity on the path `cmcore.paths.TrigFlow` (Lu & Song 2024), else ``net(x, teacher_time_scale t)`` is
+    ``sd F(x / sd, t)`` is the velocity on the path `cmcore.paths.Trigonometric` (Lu & Song 2024), else ``net(x, teacher_time_scale t)`` is
     the "noise", the "velocity" or the "denoiser" itself on the path ``teacher_path``, with x and t the path's
     (`cmcore.parametrization.Prediction`). The student keeps its own path.
     """
@@ -60,7 +59,7 @@ class Distils(Guided):
                 f'The recipe {self.name!r} needs a teacher: give the trainer frozen={{"teacher": network}}.'
             )
         function: Denoiser = ConsistencyFunction(nets["teacher"], self.teacher_parametrization())
-        own = TrigFlowPath(self.sigma_data) if self.teacher_predicts == "trigflow" else PATHS[self.teacher_path]
+        own = Trigonometric(self.sigma_data) if self.teacher_predicts == "trigflow" else PATHS[self.teacher_path]
         if own != VE():
             function = rebased(function, own, VE())
         denoiser = self.guided(function)

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from cmcore import oracles
-from cmcore.paths import VE, VP, Cosine, Linear, TrigFlow
+from cmcore.paths import VE, VP, Cosine, Linear, Trigonometric
 from cmcore.solvers import euler
 
 # Times at which no factor of the path vanishes: the conversions divide by them.
 PATHS = {
     "VE": (VE(), 0.05, 20.0),
-    "TrigFlow": (TrigFlow(0.7), 0.1, 1.4),
+    "Trigonometric": (Trigonometric(0.7), 0.1, 1.4),
     "Linear": (Linear(), 0.1, 0.9),
     "VP": (VP(), 0.05, 0.6),
     "Cosine": (Cosine(), 0.1, 0.9),

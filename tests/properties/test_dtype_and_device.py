@@ -30,7 +30,7 @@ def results(x, t, differentiable=False, mixture_flow=True):
     pairs = {"uniform_pair": grids.uniform_pair(t, 18.0), "ect_pair": grids.ect_pair(grids.lognormal_time(t), 2.0)}
     for name, pair in pairs.items():
         out |= {f"{name}.{field}": value for field, value in pair._asdict().items()}
-    for path in (paths.VE(), paths.TrigFlow(), paths.Linear(), paths.VP(), paths.Cosine()):
+    for path in (paths.VE(), paths.Trigonometric(), paths.Linear(), paths.VP(), paths.Cosine()):
         name = type(path).__name__
         out[f"{name}.perturb"] = path.perturb(x, x, t)
         for method in (path.noise, path.score, path.velocity):

@@ -28,7 +28,7 @@ LAWS = {
 }
 PATHS = {
     type(p).__name__: p
-    for p in (cm.paths.VE(), cm.paths.VP(), cm.paths.Cosine(), cm.paths.Linear(), cm.paths.TrigFlow())
+    for p in (cm.paths.VE(), cm.paths.VP(), cm.paths.Cosine(), cm.paths.Linear(), cm.paths.Trigonometric())
 }
 
 
@@ -59,7 +59,7 @@ AT_TIMES = {
     "TowardDenoiser": lambda x, t: flow_maps.TowardDenoiser(net)(x, t, 0.5 * t),
     "semigroup": lambda x, t: flow_maps.semigroup(MAP, x, t, 0.5 * t, 0.25 * t),
     "trigflow_tangent": lambda x, t: tangents.trigflow_tangent(net, x, t, x, 0.5, 1.0, tangents.derivative(0.01))[1],
-    "converted": lambda x, t: cm.paths.converted(x, t, cm.paths.VE(), cm.paths.TrigFlow())[0],
+    "converted": lambda x, t: cm.paths.converted(x, t, cm.paths.VE(), cm.paths.Trigonometric())[0],
     "onestep": lambda x, t: sampling.onestep(F, x, t),
     "multistep": lambda x, t: sampling.multistep(F, x, (t, 0.5 * t), lambda i: x),
     "flow_map": lambda x, t: sampling.flow_map(MAP, x, (t, 0.5 * t)),

@@ -240,7 +240,7 @@ def test_the_identities_of_derivatives():
 
 SHAPELESS = {
     # Of numbers or arrays of any shape, and of another shape than what they are given.
-    "Path", "VE", "VP", "Linear", "Cosine", "TrigFlow", "functions", "check_end", "check_path", "check_range",
+    "Path", "VE", "VP", "Linear", "Cosine", "Trigonometric", "functions", "check_end", "check_path", "check_range",
 }  # fmt: skip
 
 
