@@ -20,7 +20,7 @@ SHORT = {"gaussian": recovery.Size(steps=1500, batch=256), "mixture": recovery.S
 OTHER = {
     "cmt": {"batch": 64},
     "cd-continuous": {"batch": 512},
-    "ct-continuous": {"steps": 4000, "batch": 2048},
+    "ct-continuous": {"steps": 2000, "batch": 2048},
     "meanflow": {"steps": 3000, "batch": 512},
     "imm": {"batch": 512},
     "lsd": {"batch": 512},

@@ -141,8 +141,11 @@ def test_streams_repeat_and_differ(tg: Any) -> None:
 # Networks
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("architecture", [MLP, CONV], ids=["mlp", "conv"])
+@pytest.mark.parametrize(
+    ("architecture", "dtype"),
+    [(MLP, "float32"), (MLP, "float64"), (CONV, "float64")],
+    ids=["mlp-float32", "mlp-float64", "conv-float64"],
+)
 def test_networks_have_the_layout_and_compute_what_it_says(tg: Any, architecture: Any, dtype: str) -> None:
     weights = random_weights(architecture)
     net = tg.network(architecture, weights, dtype=dtype)

@@ -30,7 +30,7 @@ def near(got, expected, dtype, scale):
     np.testing.assert_allclose(got, expected, rtol=0, atol=TOLERANCE[dtype] * scale)
 
 
-@pytest.mark.spares_tinygrad("float32")  # float64 is the sharper
+@pytest.mark.spares_tinygrad  # test_dtype_and_device.py compares each of these functions with NumPy's
 @pytest.mark.parametrize("name", PATHS)
 @dtypes
 @given(data=st.data())
@@ -55,7 +55,7 @@ def test_every_conversion_has_its_inverse(lib, name, dtype, data):
         near(lib.to_numpy(there(x, t, back(x, t, denoised))), expected, dtype, scale)
 
 
-@pytest.mark.spares_tinygrad("float32")  # float64 is the sharper
+@pytest.mark.spares_tinygrad  # test_dtype_and_device.py compares each of these functions with NumPy's
 @pytest.mark.parametrize("name", PATHS)
 @dtypes
 @given(data=st.data())

@@ -23,7 +23,7 @@ class Net:
 net = Net()
 
 
-def results(x, t, differentiable=False, mixture_flow=True):
+def results(x, t, differentiable=False, slow=True):
     """All public functions of arrays, by name, for x (3, 2) and t (3,); t lies in (0, 1)."""
     denoiser, f = gaussian_denoiser(0.1, 0.5), ConsistencyFunction(net, Boundary())
     out = {"karras": grids.karras(5, like=x), "karras_time": grids.karras_time(t, 5.0)}
@@ -67,9 +67,9 @@ def results(x, t, differentiable=False, mixture_flow=True):
     for law in (oracles.Gaussian(0.1, 0.5), oracles.Mixture([0.4, 0.6], [-1.0, 1.0], 0.5)):
         name = type(law).__name__
         out |= {f"{name}.score": law.score(x, t), f"{name}.denoiser": law.denoiser(x, t)}
-        if mixture_flow or not isinstance(law, oracles.Mixture):
+        if slow or not isinstance(law, oracles.Mixture):
             out |= {f"{name}.flow": law.flow(x, 0.8, 0.5), f"{name}.consistency": law.consistency(x, 0.8)}
-    for name in recipes.names():
+    for name in recipes.names() if slow else ():
         # imm: one group of three, from times far enough apart to leave digits.
         recipe = recipes.get(name, **({"particles": 3, "gap_exponent": 2.0} if name == "imm" else {}))
         scalars = {key: grids.karras(2, like=x)[0] * 0.0 + value for key, value in recipe.scalars(500, 1000).items()}
@@ -90,8 +90,8 @@ TOLERANCE = {"float32": 1e-4, "float64": 1e-11}
 def test_dtype_and_numbers_are_those_of_the_input(lib, dtype):
     x, t = lib.asarray(X, dtype), lib.asarray(T, dtype)
     exact = results(X.astype(dtype).astype("float64"), T.astype(dtype).astype("float64"))
-    # A mixture's flow is a minute of small programs in tinygrad; tests/test_oracles.py has one.
-    for name, value in results(x, t, lib.backend.trainable, mixture_flow=lib.name != "tinygrad").items():
+    # A mixture's flow and the recipes are a minute of small programs each in tinygrad; tests/test_oracles.py and tests/cross_backend have them.
+    for name, value in results(x, t, lib.backend.trainable, slow=lib.name != "tinygrad").items():
         assert value.dtype == x.dtype, name
         assert value.shape == (3,) or not name.endswith(".loss"), name
         host = lib.to_numpy(value)

@@ -126,6 +126,8 @@ def test_times_depend_on_nothing_that_is_trained(name):
 @pytest.mark.parametrize("architecture", [MLP, CONV], ids=["mlp", "conv"])
 def test_the_gradient_is_that_of_the_difference_to_a_constant(trainable, architecture):
     # ... so it is 2 (f - target) df / dtheta, here by finite differences of f with the target's value held.
+    if architecture is CONV and trainable.name != "torch":
+        pytest.skip("compiles long; tests/cross_backend has its networks' gradients")
     x0, z, _ = batch(trainable, architecture)
     t, r, h = 1.5, 1.2, 1e-6
     weights = random_weights(architecture)
@@ -173,13 +175,14 @@ def test_solvers_let_gradients_through(trainable):
     x = trainable.asarray([[0.5, -1.0, 2.0]], "float64")
     net = trainable.network(MLP, random_weights(MLP), dtype="float64")
     tangent = trainable.xp.ones_like(x)
-    for step in (solvers.euler, solvers.heun):
-        _, slope = trainable.jvp(
-            lambda y, step=step: step(ConsistencyFunction(net, EDM()), y, 2.0, 1.0), (x,), (tangent,)
-        )
-        h = 1e-6
-        up, down = (trainable.to_numpy(step(ConsistencyFunction(net, EDM()), x + s * h, 2.0, 1.0)) for s in (1, -1))
-        np.testing.assert_allclose(trainable.to_numpy(slope), (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
+
+    def step(y):  # Heun's begins with Euler's
+        return solvers.heun(ConsistencyFunction(net, EDM()), y, 2.0, 1.0)
+
+    _, slope = trainable.jvp(step, (x,), (tangent,))
+    h = 1e-6
+    up, down = (trainable.to_numpy(step(x + sign * h)) for sign in (1, -1))
+    np.testing.assert_allclose(trainable.to_numpy(slope), (up - down) / (2 * h), rtol=1e-6, atol=1e-8)
 
 
 def test_the_gradient_of_a_heun_step_to_time_zero_is_eulers(trainable):
