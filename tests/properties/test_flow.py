@@ -16,7 +16,9 @@ POINTS = npst.arrays("float64", (3, 2), elements=st.floats(-2, 2))
 TIMES = st.lists(st.floats(0.05, 5.0), min_size=3, max_size=3)
 
 
-def leave_out_mixtures_on_tinygrad(lib, name):
+def leave_out_slow_mixtures(lib, name, dtype="float64"):
+    if dtype == "float32" and name == "rotated mixture":
+        pytest.skip("float64 is the sharper; tests/test_oracles.py has its float32")
     if lib.name == "tinygrad" and name == "rotated mixture":
         pytest.skip(
             "a mixture's flow is hundreds of small programs there; tests/test_oracles.py compares one with the ODE"
@@ -38,7 +40,7 @@ def laws():
 @settings(max_examples=6)
 @given(x=POINTS, times=TIMES)
 def test_flow_maps_form_a_semigroup(lib, name, dtype, x, times):
-    leave_out_mixtures_on_tinygrad(lib, name)
+    leave_out_slow_mixtures(lib, name, dtype)
     law, (t, u, s) = laws()[name], times
     x = lib.asarray(x, dtype)
     direct = lib.to_numpy(law.flow(x, t, s))
@@ -52,7 +54,7 @@ def test_flow_maps_form_a_semigroup(lib, name, dtype, x, times):
 @settings(max_examples=6)
 @given(x=POINTS, times=TIMES)
 def test_a_consistency_function_is_constant_along_a_trajectory(lib, name, dtype, x, times):
-    leave_out_mixtures_on_tinygrad(lib, name)
+    leave_out_slow_mixtures(lib, name, dtype)
     law, (t, u, _) = laws()[name], times
     x = lib.asarray(x, dtype)
     start = lib.to_numpy(law.consistency(x, t, 0.05))
