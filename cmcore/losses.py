@@ -76,7 +76,7 @@ def consistency(
     return distance(f(x_t, as_times(t, x0), **cond), goal)
 
 
-def _noisy(path: Path, x0: Array, z: Array, t: Time) -> Array:
+def _noisy(path: Path, x0: Array, z: Array, t: Array) -> Array:
     """The path's point at time t for standard normal z."""
     return path.perturb(x0, z if path.noise_std == 1.0 else path.noise_std * z, t)
 

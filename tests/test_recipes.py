@@ -666,6 +666,7 @@ def test_the_nearest_declaration_counts_in_a_method_of_ones_own():
     assert (Both().guidance, Both().teacher_path) == (2.0, "ve")
 
 
+@pytest.mark.source
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_is_put_together_and_inherits_nothing_to_refuse_it(name):
     recipe = type(recipes.get(name))
@@ -679,5 +680,6 @@ def test_a_recipe_is_put_together_and_inherits_nothing_to_refuse_it(name):
     assert sum(recipe_lines.count(name)) <= 45
 
 
+@pytest.mark.source
 def test_half_of_the_recipes_are_short():
     assert median(sum(recipe_lines.count(name)) for name in recipes.names()) <= 18

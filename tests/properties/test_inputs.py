@@ -348,6 +348,7 @@ def public():
     return found | {name for name in cm.__all__ if not inspect.ismodule(getattr(cm, name))}
 
 
+@pytest.mark.source
 def test_every_public_function_is_in_a_table():
     sources = [tables.OF_SAMPLES, tables.CALLERS, tables.SPOILT, tables.GRIDS, tables.LAWS, AT_TIMES, OF_TIMES]
     said = " ".join(name for table in sources for name in table)

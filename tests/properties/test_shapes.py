@@ -22,6 +22,8 @@ from cmcore import flow_maps, grids, oracles, posterior, sampling, solvers, tang
 from cmcore._annotations import EachSample, Shape
 from cmcore.types import Elements, PerSample, Samples
 
+pytestmark = pytest.mark.source
+
 ROOMS = ("paths", "grids", "parametrization", "flow_maps", "tangents", "distances", "weightings", "losses", "sampling", "posterior", "solvers", "oracles")  # fmt: skip
 
 
