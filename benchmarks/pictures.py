@@ -105,13 +105,14 @@ def said(row: dict[str, float]) -> str:
 
 
 def draw(place: Path, args: argparse.Namespace, shown: int = 20) -> None:
-    """Write rows of held-out pictures, of the teacher's samples and of each student's in one and in two steps, of the same noise."""
+    """Write rows of held-out pictures, of the teacher's samples and of each student's in so many steps, of the same noise."""
     backend, data = cm.use(args.backend), datasets.load(args.data)
     assert data.kept_out is not None
-    lines = [("real, held out", data.kept_out.take(np.arange(shown)))]
+    spread = np.linspace(0, len(data.kept_out) - 1, shown).astype(int)  # files can be in the order of their subjects
+    lines = [("real, held out", data.kept_out.take(spread))]
     for name in ["edm", *args.recipe]:
         model = cm.load_model(args.out / name)
-        for steps in [18] if name == "edm" else [1, 2]:
+        for steps in [18] if name == "edm" else args.show:
             said = f"{name}, {model.recipe.evaluations(steps)} evaluation{'s' * (steps > 1)}"
             lines.append((said, generate(model, shown, steps=steps, backend=backend)))
     save_png(rows(lines, columns=shown), place)
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--picture", type=Path, help="also draw samples into this .png")
+    parser.add_argument("--show", type=int, nargs="+", default=[1, 2], help="steps of the students that it shows")
     args = parser.parse_args()
     print(
         "| model | steps | Frechet distance | coverage | memorised | classes off | minutes |\n|---|---|---|---|---|---|---|"
