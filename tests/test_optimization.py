@@ -2,7 +2,9 @@
 
 import math
 
+import numpy as np
 import pytest
+from conftest import CHOSEN
 
 from cmcore.optimization import Optimizer, radam_factors
 
@@ -85,3 +87,20 @@ def test_rectified_adam_adapts_once_its_variance_is_tractable():
     factors = [radam_factors(step, betas)[1] / math.sqrt(1 - 0.999**step) for step in (6, 60, 600, 6000, 10**6)]
     assert factors == sorted(factors)
     assert factors[-1] == pytest.approx(1.0)
+
+
+@pytest.mark.skipif("torch" not in CHOSEN, reason="torch does not take part")
+@pytest.mark.parametrize("betas", [(0.9, 0.999), (0.5, 0.9), (0.9, 0.6)])
+def test_rectified_adam_is_pytorchs(betas):
+    """With 0.6 the variance is never tractable; with 0.9 it is from the ninth step on."""
+    import torch
+
+    p, gradients = torch.tensor([2.0], dtype=torch.float64), np.random.default_rng(0).normal(size=30)
+    optimizer, m, v = torch.optim.RAdam([p], lr=0.1, betas=betas, eps=1e-8), 0.0, 0.0
+    for step, g in enumerate(gradients, start=1):
+        before, p.grad = float(p), torch.tensor([g], dtype=torch.float64)
+        optimizer.step()
+        m, v = betas[0] * m + (1 - betas[0]) * g, betas[1] * v + (1 - betas[1]) * g**2
+        first, second = radam_factors(step, betas)
+        expected = 0.1 * first * m * (second / (math.sqrt(v) + 1e-8) if second else 1.0)
+        assert before - float(p) == pytest.approx(expected, rel=1e-12), step

@@ -55,6 +55,42 @@ def test_the_names():
     assert len(recipes.names()) == 23
 
 
+@pytest.mark.skipif("torch" not in CHOSEN, reason="some losses take a derivative, and torch does not take part")
+@pytest.mark.parametrize("guided", [False, True], ids=["plain", "guided"])
+@pytest.mark.parametrize("name", [*recipes.names(), "ctm of boundary", "ctm of none"])
+def test_every_evaluation_is_told_the_conditions(name, guided):
+    """Of all networks, times and derivatives of a loss, with a condition for each sample, and of the samples."""
+    import torch
+
+    name, _, form = name.partition(" of ")
+    if guided and "guidance" not in {f.name for f in fields(recipes.get(name))}:
+        pytest.skip("knows no guidance")
+    changed = {"imm": {"particles": 2, "gap_exponent": 2.0}, "cmt": {"steps": 3}, "ctm": {"reach": 2}}.get(name, {})
+    if guided:
+        changed = changed | {"guidance": 2.0} | ({"label_dropout": 0.1} if name == "edm" else {})
+    recipe = recipes.get(name, **changed, **({"inner": form} if form else {}))
+    asked, own = [], torch.arange(4, dtype=torch.float64)
+
+    class Labelled(Affine):
+        def __call__(self, x, c_noise, *, label, c_end=None):
+            assert label.shape == c_noise.shape
+            # Several evaluations at once: each has the samples in their order, some of them perhaps without their label, -1.
+            assert ((label == own.repeat(len(label) // 4)) | (label == -1)).all()
+            asked.append(-1 in label)
+            return super().__call__(x, c_noise, c_end=c_end)
+
+    nets = {role: Labelled(n.slope, n.time) for role, n in NETS.items()}
+    x0, z = torch.tensor(X0), torch.tensor(Z)
+    draws = {key: torch.tensor(value) for key, value in numbers(recipe).items()}
+    scalars = {key: torch.tensor(value) for key, value in recipe.scalars(500, 1000).items()}
+    assert recipe.loss(nets, x0, z, draws, scalars, {"label": own}).shape == (4,)
+    told = len(asked)
+    assert told > 0
+    recipe.sample(nets["online"], z, recipe.times(2), lambda i: z, cond={"label": own})
+    assert len(asked) > told
+    assert any(asked) or not guided
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_a_recipe_says_what_it_is(name):
     recipe = recipes.get(name)

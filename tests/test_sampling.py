@@ -152,6 +152,8 @@ def test_an_image_gets_the_same_noise_in_any_batch():
     for i in range(6):
         assert np.array_equal(sampling.seeded_noise(5, [i], shape)[0], together[i])
     assert np.array_equal(sampling.seeded_noise(5, [4, 1], shape), together[[4, 1]])
+    none = sampling.seeded_noise(5, [], shape)
+    assert (none.shape, none.dtype) == ((0, *shape), together.dtype)
 
 
 def test_seed_image_and_draw_each_change_the_noise():
