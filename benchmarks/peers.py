@@ -132,7 +132,9 @@ def training(args: argparse.Namespace) -> None:
     net = backend.network(model.architecture, model.weights)
     nets = {"online": net, "target": net}
     draws, scalars = {"t": (n - 2 - i + 0.5) / (n - 1)}, {"n": torch.tensor(float(n))}
-    check("losses of the same noise and times", recipe.loss(nets, x, noise, draws, scalars, {}).detach(), found.detach())
+    check(
+        "losses of the same noise and times", recipe.loss(nets, x, noise, draws, scalars, {}).detach(), found.detach()
+    )
 
     ways: dict[str, Callable[[], object]] = {"openai's loop": lambda: loop.run_step(x, {})}
     for name in args.ways:
