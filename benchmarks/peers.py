@@ -117,7 +117,7 @@ def training(args: argparse.Namespace) -> None:
     theirs.load_state_dict({name: torch.tensor(w) for name, w in start.items()})
     with tempfile.TemporaryDirectory() as folder:
         torch.save(theirs.state_dict(), Path(folder) / "model.pt")
-        model = cm.import_model(Path(folder) / "model.pt", "openai", side=side, head_width=32)
+        model = cm.import_model(Path(folder) / "model.pt", "openai", kind="consistency", side=side, head_width=32)
     backend, n, lr = cm.use("torch"), 18, 1e-4
     recipe = cm.recipes.get("ct", schedule="fixed", s1=n, mu0=0.95, lr=lr)
     x = 0.5 * torch.randn(args.batch, *args.shape, generator=torch.Generator().manual_seed(1))
