@@ -14,6 +14,7 @@ is that of plain arithmetic, since its default is a GPU's.
 from __future__ import annotations
 
 import argparse
+import copy
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
@@ -171,11 +172,12 @@ class Openai:
 
     def loop(self, model: torch.nn.Module, batch: int, n: int, lr: float) -> Any:
         """Return its training loop, with its own optimiser and averages."""
-        import copy
+        from cm.nn import update_ema
 
-        return self._train.CMTrainLoop(
+        target = copy.deepcopy(model)
+        loop = self._train.CMTrainLoop(
             model=model,
-            target_model=copy.deepcopy(model),
+            target_model=target,
             teacher_model=None,
             teacher_diffusion=None,
             training_mode="consistency_training",
@@ -191,6 +193,10 @@ class Openai:
             save_interval=-1,
             resume_checkpoint="",
         )
+        # Its own update of the target takes weights that are flattened, as they are with float16 alone.
+        pair = (list(target.parameters()), list(model.parameters()))
+        loop._update_target_ema = lambda: update_ema(*pair, rate=0.95)
+        return loop
 
 
 def openai(checkout: str) -> Openai:
