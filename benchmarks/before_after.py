@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median, quantiles
 
 WORKER = """
-import sys, time
+import dataclasses, sys, time
 import numpy as np
 root, name, network, recipe = sys.argv[1:]
 sys.path[:0] = [root, root + "/backends"]
@@ -28,6 +28,8 @@ if network == "mlp":
     architecture = networks.ResidualMLP((1, 8, 8), width=256, blocks=3)
 else:
     architecture = networks.ResidualConv((1, 8, 8), width=16 if name == "tinygrad" else 32, multipliers=(1, 2), blocks=1)
+if recipe.two_times:
+    architecture = dataclasses.replace(architecture, two_times=True)
 net = backend.network(architecture)
 if hasattr(cm, "Trainer"):
     trainer = cm.Trainer(backend, net, recipe.train_spec(seed=1))
