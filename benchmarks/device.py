@@ -15,13 +15,12 @@ from __future__ import annotations
 import argparse
 import math
 import statistics
-import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import numpy as np
+from turns import take_turns
 
 import cmcore as cm
 from cmcore.networks.cost import multiply_adds, parameters
@@ -143,13 +142,9 @@ def train_and_sample(backend: Any, wait: Any, name: str, batch: int, reached: di
 def against(checkout: str, backend: Any, wait: Any, batch: int, repeats: int, ways_asked: list[str]) -> None:
     """Print the ratio of our U-Net's time to openai's, in an evaluation with its gradient and without."""
     import torch
+    from peers import openai_unet
 
-    sys.path.insert(0, checkout)
-    from cm import unet
-
-    # Its fused attention is a package of its own.
-    vars(unet)["AttentionBlock"] = partial(unet.AttentionBlock, attention_type="default")
-    theirs = unet.UNetModel(
+    theirs = openai_unet(checkout).UNetModel(
         image_size=64, in_channels=3, model_channels=192, out_channels=3, num_res_blocks=3, attention_resolutions=(2, 4, 8),
         channel_mult=(1, 2, 3, 4), num_classes=1000, num_head_channels=64, use_scale_shift_norm=True,
         resblock_updown=True, use_new_attention_order=False,
@@ -187,12 +182,7 @@ def against(checkout: str, backend: Any, wait: Any, batch: int, repeats: int, wa
         return work
 
     for what, made in (("evaluation", evaluation), ("evaluation and gradient", gradient)):
-        times: dict[str, list[float]] = {name: [] for name in ways}
-        for f in ways.values():
-            wait(made(f)())
-        for _ in range(repeats):
-            for name, f in ways.items():
-                times[name].append(seconds(made(f), wait, 1))
+        times = take_turns({name: made(f) for name, f in ways.items()}, repeats, 0.2, wait)
         first = statistics.median(times["openai's, bfloat16"])
         for name, took in times.items():
             print(

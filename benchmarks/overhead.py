@@ -13,10 +13,10 @@ import argparse
 import importlib
 import itertools
 import math
-import time
 from dataclasses import dataclass
 
 import numpy as np
+from turns import take_turns
 
 import cmcore as cm
 
@@ -127,25 +127,25 @@ def measure(backend, recipe, net, teacher, data, rounds, seconds):
 
     A copy can be faster than its twin by some per cent, for where its memory lies; which is built first matters, too.
     """
-    copies = [kind(backend, recipe, net, teacher) for kind in (Ours, ByHand, ByHand, Ours)]
-    done = [0] * len(copies)
+    kinds = {"ours": Ours, "by hand": ByHand, "by hand, again": ByHand, "ours, again": Ours}
+    ways = {name: stepping(kind(backend, recipe, net, teacher), data) for name, kind in kinds.items()}
+    for way in ways.values():
+        for _ in range(5):  # compiles
+            loss = way()
+        backend.to_numpy(loss)
+    times = take_turns(ways, rounds, seconds, wait=backend.to_numpy)
+    return np.stack([np.mean([times[name], times[f"{name}, again"]], axis=0) for name in ("ours", "by hand")], axis=1)
 
-    def run(which, steps):
-        start = time.perf_counter()
-        for k in range(done[which], done[which] + steps):
-            loss = copies[which].step(k, data[k % len(data)])
-        backend.to_numpy(loss)  # waits for the device
-        done[which] += steps
-        return (time.perf_counter() - start) / steps
 
-    for which in range(len(copies)):
-        run(which, 5)  # compiles
-    steps = max(1, round(seconds / max(run(which, 3) for which in range(len(copies)))))
-    times = np.empty((rounds, len(copies)))
-    for i in range(rounds):
-        for which in range(len(copies))[:: 1 if i % 2 else -1]:
-            times[i, which] = run(which, steps)
-    return np.stack([times[:, [0, 3]].mean(axis=1), times[:, [1, 2]].mean(axis=1)], axis=1)
+def stepping(trainer, data):
+    """Return a function that takes the trainer's next step, with the next batch."""
+    numbers = itertools.count()
+
+    def step():
+        k = next(numbers)
+        return trainer.step(k, data[k % len(data)])
+
+    return step
 
 
 def main():

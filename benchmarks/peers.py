@@ -107,7 +107,7 @@ def pictures_agree(pipe: Any, model: Model, backend: Backend, shape: tuple[int, 
 
 def training(args: argparse.Namespace) -> None:
     """Compare with openai's loop."""
-    peer = openai(args.checkout)
+    peer = Openai(args.checkout)
     side = args.shape[-1]
     theirs = peer.unet.UNetModel(
         image_size=side, in_channels=3, model_channels=args.width, out_channels=3, num_res_blocks=1,
@@ -161,12 +161,11 @@ def stepping(trainer: Any, x: torch.Tensor, recipe: Any) -> Callable[[], object]
 class Openai:
     """What is compared of a checkout of openai/consistency_models."""
 
-    def __init__(self, cm_package: ModuleType) -> None:
-        from cm import karras_diffusion, logger, script_util, train_util, unet
+    def __init__(self, checkout: str) -> None:
+        self.unet = openai_unet(checkout)
+        from cm import karras_diffusion, logger, script_util, train_util
 
-        self.unet, self._karras, self._train, self._script = unet, karras_diffusion, train_util, script_util
-        # Its fused attention is a package of its own, for GPUs.
-        vars(unet)["AttentionBlock"] = partial(unet.AttentionBlock, attention_type="default")
+        self._karras, self._train, self._script = karras_diffusion, train_util, script_util
         torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
         logger.configure(dir=tempfile.mkdtemp(), format_strs=[])
 
@@ -199,14 +198,18 @@ class Openai:
         return loop
 
 
-def openai(checkout: str) -> Openai:
-    """Return the package ``cm`` of a checkout, with stand-ins for what it imports and what is compared here never calls."""
+def openai_unet(checkout: str) -> ModuleType:
+    """Return the module ``cm.unet`` of a checkout, with attention of plain arithmetic: the fused one is a package of its own, for GPUs.
+
+    What the package imports and what is compared here never calls has stand-ins.
+    """
     for name in ("blobfile", "mpi4py", "piq", "torchvision", "torchvision.transforms"):
         sys.modules.setdefault(name, mock.MagicMock())
     sys.path.insert(0, checkout)
-    import cm as package
+    from cm import unet
 
-    return Openai(package)
+    vars(unet)["AttentionBlock"] = partial(unet.AttentionBlock, attention_type="default")
+    return unet
 
 
 def shape(text: str) -> tuple[int, ...]:

@@ -3,10 +3,10 @@
     python benchmarks/precision.py --backend torch
     python benchmarks/precision.py --backend jax
 
-``ect`` and ``scd``, which takes Jacobian-vector products, train a small U-Net on digits (8 x 8) with both;
-the teacher is one of as many steps of ``edm`` in float32. Weights, averages and
-losses are float32 in both; in bfloat16 the network's layers compute narrowly. Printed are the mean losses of the last 100 steps, and how far apart
-they are. Exit status 1 if they are further than 2 % apart, or if a loss is not a finite number.
+``ect`` and ``scd``, which takes Jacobian-vector products, train a small U-Net on digits (8 x 8) with both; the teacher is one of as
+many steps of ``edm`` in float32. Weights, averages and losses are float32 in both; in bfloat16 the network's layers compute in that.
+Printed are the mean losses of the last 100 steps, and how far apart they are. Exit status 1 if they are further than 2 % apart, or
+if a loss is not a finite number.
 """
 
 from __future__ import annotations
@@ -20,17 +20,20 @@ import cmcore as cm
 from cmcore.backend import Backend
 
 LIMIT, LAST = 0.02, 100
-
-
 PLAIN = cm.networks.UNet((1, 8, 8), width=16, multipliers=(1, 2), blocks=1, attention=(2,))
 Weights = dict[str, np.ndarray]
 
 
 def trained(
-    backend: Backend, name: str, compute: str | None, steps: int, batch: int, teacher: Weights | None = None
+    backend: Backend,
+    data: np.ndarray,
+    name: str,
+    compute: str | None,
+    steps: int,
+    batch: int,
+    teacher: Weights | None = None,
 ) -> tuple[np.ndarray, Weights]:
     """Return the loss of each step, (steps,), and the weights at the end."""
-    data = (load_digits().images[:, None] / 8 - 1).astype(np.float32)
     recipe = cm.recipes.get(name)
     architecture = PLAIN.with_options(recipe.two_times, recipe.learned_weight)
     net = backend.network(architecture, seed=0, compute=compute)
@@ -55,10 +58,11 @@ def main() -> None:
     backend = cm.use(args.backend)
     print(cm.backend.describe(backend))
     print("\n| recipe | float32 | bfloat16 | apart |\n|---|---|---|---|", flush=True)
-    missed, teacher = False, trained(backend, "edm", None, args.steps, args.batch)[1]
+    data = (load_digits().images[:, None] / 8 - 1).astype(np.float32)
+    missed, teacher = False, trained(backend, data, "edm", None, args.steps, args.batch)[1]
     for name in args.recipes:
         wide, narrow = (
-            trained(backend, name, compute, args.steps, args.batch, teacher)[0] for compute in (None, "bfloat16")
+            trained(backend, data, name, compute, args.steps, args.batch, teacher)[0] for compute in (None, "bfloat16")
         )
         means = [float(found[-LAST:].mean()) for found in (wide, narrow)]
         apart = abs(means[1] / means[0] - 1)

@@ -5,27 +5,33 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from statistics import median, quantiles
+from typing import Any
 
 
-def take_turns(ways: Mapping[str, Callable[[], object]], rounds: int, seconds: float) -> dict[str, list[float]]:
+def take_turns(
+    ways: Mapping[str, Callable[[], Any]], rounds: int, seconds: float, wait: Callable[[Any], object] = lambda out: None
+) -> dict[str, list[float]]:
     """Return the time of a call of each way, a number for each round, in seconds.
 
     A way's turn is so many calls as last about that long, at least one; the order is reversed from round to round. Each way is
-    called twice before, which is not counted.
+    called twice before, which is not counted. ``wait`` is given what the last call of a turn returned, and waits for the device.
     """
-    calls = {}
-    for name, way in ways.items():
-        way()
+
+    def turn(name: str, calls: int) -> float:
         start = time.perf_counter()
-        way()
-        calls[name] = max(1, round(seconds / (time.perf_counter() - start)))
+        for _ in range(calls):
+            out = ways[name]()
+        wait(out)
+        return (time.perf_counter() - start) / calls
+
+    calls = {}
+    for name in ways:
+        turn(name, 1)
+        calls[name] = max(1, round(seconds / turn(name, 1)))
     times: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(rounds):
         for name in list(ways)[:: 1 if number % 2 else -1]:
-            start = time.perf_counter()
-            for _ in range(calls[name]):
-                ways[name]()
-            times[name].append((time.perf_counter() - start) / calls[name])
+            times[name].append(turn(name, calls[name]))
     return times
 
 

@@ -537,8 +537,8 @@ SPOILT = {
         for name, of in {
             "EDM": cm.parametrization.EDM,
             "Boundary": cm.parametrization.Boundary,
-            "TrigFlow scalings": cm.parametrization.TrigFlow,
-            "TrigFlow": cm.paths.Trigonometric,
+            "TrigFlow": cm.parametrization.TrigFlow,
+            "Trigonometric": cm.paths.Trigonometric,
             "PseudoHuber": distances.PseudoHuber,
             "ElementwisePseudoHuber": distances.ElementwisePseudoHuber,
         }.items()

@@ -21,7 +21,10 @@ def traced_by_torch(request, monkeypatch):
 
     The generated code's numbers are a matter of tests/backends/test_torch.py, and it takes ten seconds a trainer.
     """
-    if "torch-check_trainer" in request.node.name and "check_trainer_target" not in request.node.name:
+    given = request.node.callspec.params
+    check = given["check"]
+    trains = check.__name__.startswith("check_trainer")
+    if given["backend"] == "torch" and trains and check is not testing.check_trainer_target:
         import torch
 
         monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))

@@ -24,7 +24,7 @@ def test_a_step_tells_each_samples_loss_and_tau(trainable, parts):
         return tau + x0[:, 0] + nothing[:, 0]
 
     if trainable.name == "tinygrad" and parts == 1:
-        pytest.skip("compiles long, and a batch of two parts contains it")
+        pytest.skip("is ten seconds of small programs, and a batch of two parts contains it")
     spec = TrainSpec(loss, compiled=trainable.name == "jax", accumulate=parts)
     net = trainable.network(ResidualMLP((2,), width=2, blocks=1, features=2))
     trainer = Trainer(trainable, net, spec)
