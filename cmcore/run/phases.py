@@ -190,20 +190,22 @@ def check_same(folder: RunFolder, before: Phases, now: Phases) -> None:
             )
 
 
-def train_both(folder: RunFolder, phases: Phases, data: Dataset, writes: bool, progress: Progress) -> Model:
+def train_both(
+    folder: RunFolder, phases: Phases, data: Dataset, *, resume: bool, writes: bool, progress: Progress
+) -> Model:
     """Train the teacher, or what is left of its training, then the student, and return the student's model.
 
     ``writes`` tells whether this process is the one that writes.
     """
     teacher = teachers(folder)
     with _noted(folder, phases, writes):
-        guide = _teacher(teacher, phases.teacher, data, progress)
+        # Of several processes the first may have begun by now, so a new run is not told from one to be resumed by its folder.
+        guide = _teacher(teacher, phases.teacher, data, resume and teacher.config.is_file(), progress)
     progress.note(f"2 of 2: the student ({phases.student.recipe}) in {folder.path}, distilled from {teacher.path}.")
     return train(phases.student, data, out=folder.path, teacher=guide, progress=progress)
 
 
-def _teacher(folder: RunFolder, config: Config, data: Dataset, progress: Progress) -> Model:
-    resume = folder.config.is_file()
+def _teacher(folder: RunFolder, config: Config, data: Dataset, resume: bool, progress: Progress) -> Model:
     if resume and is_finished(folder):
         check_data(folder, folder.read()[1], data)
         return load_model(folder.path)

@@ -88,7 +88,7 @@ def train(args: Namespace) -> None:
         if dry:
             dry_run.tell(both.teacher, data, progress, then=phases.then(folder, both))
             return
-        model = phases.train_both(folder, both, data, writes, progress)
+        model = phases.train_both(folder, both, data, resume=resume, writes=writes, progress=progress)
     elif dry:
         dry_run.tell(config, data, progress, **origins)
         return
