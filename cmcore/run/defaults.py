@@ -41,9 +41,7 @@ class Defaults:
     student: Mapping[str, Any]
 
 
-def for_pictures(
-    count: int, shape: tuple[int, int, int], batch: int | None = None, steps: int | None = None
-) -> Defaults:
+def for_pictures(count: int, shape: tuple[int, ...], batch: int | None = None, steps: int | None = None) -> Defaults:
     """Return what is chosen for so many training pictures of a shape (C, H, W); the batch and the teacher's steps may be given.
 
     The number of channels changes nothing that was measured, and so decides nothing.

@@ -60,9 +60,8 @@ def chosen(
     folder: RunFolder, data: Dataset, backend: Backend, given: Mapping[str, Any], pairs: Sequence[str]
 ) -> Phases:
     """Return the settings of both runs for these pictures, with what was typed."""
-    shape = tuple(data.shape)
-    best = defaults.for_pictures(len(data.samples), shape, given.get("batch"), given.get("steps"))
-    both = {"batch": best.batch, "backend": backend.name, "precision": defaults.precision(backend)}
+    best = defaults.for_pictures(len(data.samples), data.shape, given.get("batch"), given.get("steps"))
+    both: dict[str, Any] = {"batch": best.batch, "backend": backend.name, "precision": defaults.precision(backend)}
     teacher, student = defaults.RECIPES
     return Phases(
         Config(recipe=teacher, steps=best.teacher_steps, network=best.network, options=best.teacher, **both),

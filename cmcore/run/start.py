@@ -63,7 +63,7 @@ def train(args: Namespace) -> None:
     if not writes:
         progress = Progress()
     # What cannot be is told before the data are read.
-    origins = {}
+    origins: dict[str, Any] = {}
     if begun and both and teacher_first:
         phases.check_same(folder, begun, both)
     elif resume:
