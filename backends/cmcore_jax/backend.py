@@ -44,6 +44,10 @@ class JaxBackend:
         """Name of the device; reading it is what initialises JAX's devices."""
         return self.bound or self.devices()[0]
 
+    def computes_natively(self, dtype: str) -> bool:
+        """Tell whether the device has instructions for a type: for bfloat16, accelerators are taken to have them and CPUs not."""
+        return dtype == "float32" or (dtype == "bfloat16" and not self.device.startswith("cpu"))
+
     def version(self) -> str:
         """Return JAX's version."""
         return jax.__version__

@@ -44,6 +44,10 @@ class TorchBackend:
         """
         return self.device != "cpu" or steps >= (1_000 if jvp else 8_000)
 
+    def computes_natively(self, dtype: str) -> bool:
+        """Tell whether the device has instructions for a type; see `cmcore_torch.devices.computes_natively`."""
+        return devices_of.computes_natively(self.device, dtype)
+
     def write_onnx(
         self,
         function: Callable[..., Any],

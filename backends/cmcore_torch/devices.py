@@ -25,6 +25,18 @@ def own(device: str | None) -> str:
     return kind if kind == "cpu" else f"{kind}:{os.environ.get('LOCAL_RANK', '0')}"
 
 
+def computes_natively(device: str, dtype: str) -> bool:
+    """Tell whether a device has instructions for a type; of bfloat16 GPUs from compute capability 8 on, CPUs with AMX or AVX512-BF16."""
+    kind = device.partition(":")[0]
+    if dtype != "bfloat16":
+        return dtype == "float32"
+    if kind == "cuda":
+        return torch.cuda.get_device_capability(device)[0] >= 8
+    # Torch tells under names that are its own, which may go.
+    tells = (getattr(torch.cpu, name, None) for name in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"))
+    return kind == "cpu" and any(tell() for tell in tells if tell)
+
+
 def _accelerator() -> str:
     found = torch.accelerator.current_accelerator()
     assert found is not None

@@ -7,7 +7,7 @@ calls that take no array, such as making a time grid or a network.
 """
 
 from cmcore.backend.arrays import jvp, namespace, of, stop_gradient
-from cmcore.backend.protocol import Backend, Stream, TrainStep, check_computes
+from cmcore.backend.protocol import Backend, Stream, TrainStep, check_computes, computes_natively
 from cmcore.backend.registry import (
     PREFERENCE,
     available,
@@ -33,6 +33,7 @@ __all__ = [
     "TrainStep",
     "available",
     "check_computes",
+    "computes_natively",
     "default",
     "describe",
     "jvp",

@@ -100,12 +100,22 @@ def check_computes(backend: Computing, dtype: str | None) -> None:
         raise Error(f"{backend.name} on {backend.device} cannot compute in {dtype!r}; {known}")
 
 
+def computes_natively(backend: Computing, dtype: str) -> bool:
+    """Tell whether a backend's device has instructions for a type; where the backend does not say, it has none.
+
+    ``cmcore train`` without a recipe lets layers compute in "bfloat16" there.
+    """
+    native = getattr(backend, "computes_natively", None)
+    return native is not None and dtype in backend.float_types() and bool(native(dtype))
+
+
 @runtime_checkable
 class Backend(Protocol):
     """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one.
 
     A backend may also have ``memory() -> int | None``: the most bytes of its device that this process has used at once, None where the
-    device is the CPU or does not tell; it is shown while training.
+    device is the CPU or does not tell; it is shown while training. And ``computes_natively(dtype) -> bool``: whether the device has
+    instructions for a type of `float_types`, so that layers are faster in it than in float32; see `computes_natively`.
 
     One that can train on many devices has ``across(device, devices, shard) -> Backend``, which is ``on`` for a training run: on so many devices (None:
     as many as there are for it), which with ``shard`` share the weights too; and on what that returns, ``workers``, a

@@ -27,6 +27,7 @@ from cmcore.run.data.load import FITS
 from cmcore.run.edit import TASKS, task
 from cmcore.run.failures import out_of_memory, unexpected
 from cmcore.run.launch import signed
+from cmcore.run.plan import CONV_FROM
 from cmcore.run.report import either, say
 
 
@@ -191,9 +192,17 @@ def _add_train(sub: Any) -> None:
         type=_place,
         help="digits, fashion-mnist, emoji, a folder, .zip, .tar, .csv or .parquet of images, or an .npz, .npy or IDX file",
     )
-    parser.add_argument("--recipe", help=f"the method: {', '.join(recipes.names())} (ect)")
+    parser.add_argument(
+        "--recipe",
+        help=f"the method: {', '.join(recipes.names())}; without it pictures of at least {CONV_FROM} pixels a side get two runs, a "
+        "teacher (edm) in RUN-teacher, then its student (cd) in RUN, with settings of their own, and other data ect",
+    )
     _add_backend(parser)
-    parser.add_argument("--steps", type=int, help="number of training steps (10000)")
+    parser.add_argument(
+        "--steps",
+        type=int,
+        help="number of training steps (10000; without --recipe, the teacher's, by the size of the data; the student takes a quarter)",
+    )
     parser.add_argument("--out", type=_place, required=True, help="the run's folder, which must be new or empty")
     parser.add_argument("--resume", action="store_true", help="go on with the run in --out, exactly")
     parser.add_argument(
@@ -204,7 +213,7 @@ def _add_train(sub: Any) -> None:
     )
     parser.add_argument("--init", type=_place, help="a run with the same network whose weights to start from")
     parser.add_argument("--seed", type=int, help="of everything that is random (0)")
-    parser.add_argument("--batch", type=int, help="samples in a step (256)")
+    parser.add_argument("--batch", type=int, help="samples in a step (256; 64 for pictures without --recipe)")
     parser.add_argument(
         "--accumulate", type=int, metavar="K", help="take a batch in K parts, with a K-th of the memory (1)"
     )
@@ -215,11 +224,16 @@ def _add_train(sub: Any) -> None:
         help="devices that share each batch, where one process has them all (all accelerators there are)",
     )
     parser.add_argument("--shard", action="store_true", help="spread weights and optimiser over the devices too")
-    parser.add_argument("--set", action="append", metavar="KEY=VALUE", help="an option of the recipe or optimiser")
+    parser.add_argument(
+        "--set",
+        action="append",
+        metavar="KEY=VALUE",
+        help="an option of the recipe or optimiser; without --recipe, of the teacher's, the student's, or both where both have it",
+    )
     parser.add_argument(
         "--network",
         metavar="NAME",
-        help=f"{either((*networks.names(), 'a preset'))} (see cmcore networks); by default conv for images of at least 16 pixels a side",
+        help=f"{either((*networks.names(), 'a preset'))} (see cmcore networks); by default conv for images of at least {CONV_FROM} pixels a side, without --recipe unet-patches",
     )
     parser.add_argument(
         "--set-network",
@@ -279,7 +293,8 @@ def _add_train(sub: Any) -> None:
     parser.add_argument(
         "--precision",
         choices=tuple(PRECISIONS),
-        help="what the networks' layers compute in; weights, averages and losses are float32 (float32)",
+        help="what the networks' layers compute in; weights, averages and losses are float32 (float32; for pictures without --recipe bfloat16 where "
+        "the device has instructions for it)",
     )
     parser.add_argument(
         "--compile",

@@ -4,127 +4,44 @@ from __future__ import annotations
 
 import shutil
 from argparse import Namespace
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import fields, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cmcore import backend as backends_of
-from cmcore import generate, recipes
+from cmcore import generate
 from cmcore._files import atomic_write
 from cmcore._words import counted, printable, quoted
 from cmcore.backend import Backend
-from cmcore.ema import check_one_average
 from cmcore.errors import Error, sentence
 from cmcore.features import train_classifier
 from cmcore.interchange.decoder import Decoder
 from cmcore.interchange.export import export_model
 from cmcore.interchange.imports import import_run
 from cmcore.model import Model, load_model, save_model
-from cmcore.run import averaging, catalogue, dry_run, figures, methods, network_settings
+from cmcore.run import averaging, catalogue, figures, methods, start
 from cmcore.run import data as datasets
 from cmcore.run import edit as editing
 from cmcore.run import evaluate as evaluation
-from cmcore.run import train as training
 from cmcore.run.chosen_features import chosen
-from cmcore.run.config import PRECISIONS, Config, check_options_act, parse_options
-from cmcore.run.data import Dataset
-from cmcore.run.data.load import NAMED
+from cmcore.run.config import PRECISIONS, Config
 from cmcore.run.data.testing import kept_for_testing
 from cmcore.run.folder import RunFolder
 from cmcore.run.info import lines as lines_about
 from cmcore.run.launch import one_voice
 from cmcore.run.output import Output
-from cmcore.run.plan import check_given, same_data
-from cmcore.run.report import Progress, say, table, terminal_progress
-from cmcore.run.resuming import check_settings
+from cmcore.run.plan import same_data
+from cmcore.run.report import say, table, terminal_progress
 from cmcore.run.samples import fingerprint
-from cmcore.workers import workers_of
 
 
 def train(args: Namespace) -> None:
     """Start or resume a run."""
     with one_voice():
-        _train(args)
-
-
-def _train(args: Namespace) -> None:
-    folder = RunFolder(Path(args.out))
-    resume = getattr(args, "resume", False)
-    given = {f.name: getattr(args, f.name) for f in fields(Config) if hasattr(args, f.name)}
-    for source in ("data", "held_out", "teacher", "init"):
-        if source in given:
-            given[source] = _settled_path(given[source])
-    base = folder.read()[0] if resume else Config()
-    if not resume:
-        folder.check_free()
-        if "data" not in given:
-            raise Error(f"Training needs --data: {', '.join(NAMED)}, a folder of images or a file.")
-    if hasattr(args, "set"):
-        given["options"] = parse_options(given.get("recipe", base.recipe), args.set)
-        check_one_average(given["options"])
-    if hasattr(args, "set_network"):
-        given["network_settings"] = network_settings.split(args.set_network)
-        # Wrong ones are told before the data are read, where the network does not depend on them.
-        if named := given.get("network", base.network):
-            given["network_settings"] = network_settings.read(
-                network_settings.of_name(named), given["network_settings"]
-            )
-    dry = getattr(args, "dry_run", False)
-    if dry:
-        if resume:
-            raise Error("--dry-run tells of a new run, and --resume goes on with one; cmcore info RUN tells of that.")
-        # Nothing is written, decoded pictures included.
-        given["cache"] = "none"
-    if given.get("cache", "none") != "none":
-        given["cache"] = str(Path(given["cache"]).resolve())
-    config = replace(base, **given)
-    check_options_act(config)
-    if not config.backend:
-        # The choice of a default, and the line that tells it, belong to `use`.
-        config = replace(config, backend=backends_of.use(device=config.device).name)
-    progress = terminal_progress()
-    with _resumable("device", resume, given):
-        config, backend = training.resolved(config)
-    writes = workers_of(backend).writes
-    if not writes:
-        progress = Progress()
-    # What cannot be is told before the data are read.
-    if resume:
-        check_settings(folder, config)
-        origins = {}
-    else:
-        origins = {name: load_model(path) for name in ("teacher", "init") if (path := getattr(config, name))}
-        check_given(recipes.get(config.recipe), origins.get("teacher"))
-    with _resumable("data", resume, given), progress.phase(f"Reading {config.data}") as count:
-        data = _load_data(config, note=progress.note, progress=count)
-    if _inside(folder.path, config.data):
-        progress.note(f"--out lies inside --data; what the run writes to {folder.path} is left out of the data.")
-    if dry:
-        dry_run.tell(config, data, progress, **origins)
-        return
-    model = training.train(config, data, out=folder.path, resume=resume, progress=progress, **origins)
-    kind = "png" if model.data.images else "npz"
-    if writes:
-        say(f"The model is in {folder.model}. To sample: cmcore sample {quoted(folder.path)} --out samples.{kind}")
-
-
-@contextmanager
-def _resumable(setting: str, resume: bool, given: Collection[str]) -> Iterator[None]:
-    """Say how a run that is resumed is told what has changed since it began."""
-    try:
-        yield
-    except (Error, ValueError) as lacking:
-        if resume and setting not in given:
-            changed = f"If it has changed since the run began, say so with --{setting}."
-        elif resume and setting == "data":
-            changed = "Resuming needs the data that the run was trained on."
-        else:
-            raise
-        raise Error(f"{lacking} {changed}") from lacking
+        start.train(args)
 
 
 def sample(args: Namespace) -> None:
@@ -341,7 +258,9 @@ def report(args: Namespace) -> None:
     try:
         if args.data or config.data:
             with progress.phase(f"Reading {args.data or config.data}", quiet=True) as count:
-                data = _load_data(replace(config, data=args.data or config.data), note=progress.note, progress=count)
+                data = start.load_data(
+                    replace(config, data=args.data or config.data), note=progress.note, progress=count
+                )
             if not same_data(folder.read()[1].data.fingerprint, data):
                 raise Error(f"{data.name} is not what the run was trained on.")
     except (Error, ValueError, OSError) as missing:
@@ -429,36 +348,6 @@ def _decoder(args: Namespace, backend: Backend) -> Decoder | None:
 
 def _backend(args: Namespace) -> Backend:
     return backends_of.use(args.backend, device=args.device)
-
-
-def _inside(out: Path, data: str | None) -> bool:
-    return (
-        data is not None and data not in NAMED and Path(data).is_dir() and Path(data).resolve() in out.resolve().parents
-    )
-
-
-def _load_data(config: Config, **told: Any) -> Dataset:
-    if config.data is None:
-        raise Error("The run does not say where its data is, for a program started it; resume it in that program.")
-    return datasets.load(
-        config.data,
-        size=config.size,
-        channels=config.channels,
-        classes=config.classes,
-        fit=config.fit,
-        fast_jpegs=config.fast_jpegs,
-        value_range=config.range,
-        latents=config.latents,
-        skip_broken=config.skip_broken,
-        cache=config.cache,
-        held_out=config.held_out,
-        **told,
-    )
-
-
-def _settled_path(source: str) -> str:
-    # Absolute, so that a run can be resumed from any folder; names of data sets stay as they are.
-    return source if source in NAMED or not Path(source).exists() else str(Path(source).resolve())
 
 
 def _batch(args: Namespace, shape: Sequence[int]) -> int:

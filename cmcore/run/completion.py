@@ -9,6 +9,7 @@ from typing import Any
 
 from cmcore import backend, networks, recipes, shipped
 from cmcore.run.data.load import NAMED
+from cmcore.run.defaults import UNASKED
 from cmcore.run.edit import TASKS
 from cmcore.run.network_settings import choices, of_name, settings_of
 
@@ -49,8 +50,9 @@ def _tell(command: str, action: Any, files: Callable[..., Iterable[str]]) -> Non
 
 
 def _options(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
-    recipe = getattr(parsed_args, "recipe", "ect")
-    return [f"{name}=" for name in recipes.by_name(recipes.get(recipe))] if recipe in recipes.names() else []
+    recipe = getattr(parsed_args, "recipe", None)
+    names = UNASKED if recipe is None else (recipe,) if recipe in recipes.names() else ()
+    return sorted({f"{option}=" for name in names for option in recipes.by_name(recipes.get(name))})
 
 
 def _settings(parsed_args: argparse.Namespace, **_: Any) -> list[str]:

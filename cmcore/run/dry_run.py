@@ -23,9 +23,17 @@ SECONDS = 3.0
 
 
 def tell(
-    config: Config, data: Dataset, progress: Progress, teacher: Model | None = None, init: Model | None = None
+    config: Config,
+    data: Dataset,
+    progress: Progress,
+    teacher: Model | None = None,
+    init: Model | None = None,
+    then: str = "",
 ) -> None:
-    """Print the plan of a run, take some of its steps, and print how long all would take. Nothing is written or kept."""
+    """Print the plan of a run, take some of its steps, and print how long all would take. Nothing is written or kept.
+
+    ``then`` says what is trained after it by the same command.
+    """
     config, backend = resolved(config)
     plan, run, weights = prepared(config, data, backend, None, teacher, init, progress)
     parts = bytes_needed(plan, config, teacher)
@@ -47,7 +55,7 @@ def tell(
     }
     print(facts(described), flush=True)
     if getattr(backend, "memory", lambda: None)() is None and machine is not None and total > machine:
-        print(facts({"time   ": f"not measured, for this machine has {size(machine)} of memory."}))
+        print(facts({"time   ": f"not measured, for this machine has {size(machine)} of memory.", "then   ": then}))
         return
     with progress.phase("Taking some steps to time them", quiet=not sys.stderr.isatty()):
         first, steps = run.rehearse(weights, SECONDS)
@@ -58,6 +66,7 @@ def tell(
             {
                 "time   ": f"about {duration(first + one * max(config.steps - 1, 0))}, by {counted(len(steps), 'step')} taken here, "
                 f"{one:.3g} s each, after {first:.1f} s to begin; saves and pictures come on top",
+                "then   ": then,
                 "taken  ": f"{size(used)} of memory by these steps, the program included" if used else "",
             }
         )

@@ -29,6 +29,8 @@ class RunFolder:
     """Where a run's files are. The folder is made by `created`; nothing else makes or overwrites a run."""
 
     path: Path
+    resumed_as: Path | None = None
+    """The folder whose name resumes the run, if another: a student's, for the teacher that is trained first."""
 
     @property
     def config(self) -> Path:
@@ -89,6 +91,16 @@ class RunFolder:
         """There while a new run is put into the folder, and after a start that was killed."""
         return self.path / ".starting"
 
+    @property
+    def phases(self) -> Path:
+        """The settings of a teacher and of the student that is here, where one command trains both; see `cmcore.run.phases`."""
+        return self.path / ".phases.json"
+
+    @property
+    def to_resume(self) -> Path:
+        """The folder by whose name the run is resumed."""
+        return self.resumed_as or self.path
+
     def check_free(self) -> None:
         """Raise `Error` if anything is here that a new run would overwrite; a run that never took a step is not."""
         if self.path.is_symlink() and not self.path.exists():
@@ -110,6 +122,12 @@ class RunFolder:
     def took_a_step(self) -> bool:
         """Whether the run that is here has anything to lose: a state after a step, or a configuration of unknown kind."""
         return newest_step(self.state) > 0 or not any(self.state.glob("step-*.safetensors"))
+
+    def clear(self) -> None:
+        """Remove what is here of a run that never took a step, and of two that did not begin; the folder is `check_free`."""
+        if self.unfinished():
+            self._remove_parts()
+        self.phases.unlink(missing_ok=True)
 
     @contextmanager
     def created(self, config: Config, plan: Plan, versions: Mapping[str, str]) -> Iterator[RunFolder]:
@@ -155,6 +173,10 @@ class RunFolder:
     def read(self) -> tuple[Config, Plan, dict[str, str]]:
         """Return the settings, plan and versions of the run that is here; `Error` if it is missing or unreadable."""
         if not self.config.is_file():
+            if self.phases.is_file():
+                raise Error(
+                    f"There is no run in {self.path} yet, for its teacher is trained first; add --resume to go on with that."
+                )
             raise Error(f"There is no run in {self.path} (no config.json).")
         try:
             with placed(self.config):

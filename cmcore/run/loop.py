@@ -351,4 +351,4 @@ class Run:
         if self._folder is None:
             self._progress.note(f"Stopped after step {done:,}; nothing was saved, for the run has no folder.")
         else:
-            self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.path)}")
+            self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.to_resume)}")

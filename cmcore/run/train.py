@@ -42,7 +42,7 @@ def train(
     config: Config,
     data: Dataset,
     *,
-    out: str | PathLike[str] | None = None,
+    out: str | PathLike[str] | RunFolder | None = None,
     teacher: Source | None = None,
     init: Source | None = None,
     resume: bool = False,
@@ -58,7 +58,7 @@ def train(
     progress = progress or Progress()
     config, backend = resolved(config)
     check_installed(config.log)
-    folder = RunFolder(Path(out)) if out is not None else None
+    folder = out if out is None or isinstance(out, RunFolder) else RunFolder(Path(out))
     workers = workers_of(backend)
     if not workers.writes:
         progress = Progress()
@@ -112,14 +112,14 @@ def _goes_on(folder: RunFolder | None, workers: Workers) -> Iterator[None]:
         if lost:
             raise Error(
                 f"Another of the {workers.count} workers was lost. The state after step {kept:,} is kept; to go on from there, with any "
-                f"number of them: {resume_command(folder.path)}"
+                f"number of them: {resume_command(folder.to_resume)}"
             ) from failure
         # A run that has not taken a step is begun anew, with other settings perhaps.
         if not kept and not isinstance(failure, OSError):
             raise
         said = sentence(failure) if isinstance(failure, OSError) else unexpected(failure)
         raise Error(
-            f"{said} The state after step {kept:,} is kept; to go on from there: {resume_command(folder.path)}"
+            f"{said} The state after step {kept:,} is kept; to go on from there: {resume_command(folder.to_resume)}"
         ) from failure
 
 
@@ -219,6 +219,12 @@ def _fitted(weights: Mapping[str, np.ndarray], architecture: Architecture, seed:
     """Return the weights without the layers that the architecture lacks and with those that it adds."""
     layout = architecture.layout()
     return extend_weights({name: w for name, w in weights.items() if name in layout}, architecture, seed)
+
+
+def is_finished(folder: RunFolder) -> bool:
+    """Tell whether the run that is there has taken all of its steps and written what came of them."""
+    config, plan, _ = folder.read()
+    return newest_step(folder.state) >= config.steps and _finished(folder, plan, config)
 
 
 def _finished(folder: RunFolder, plan: Plan, config: Config) -> bool:
