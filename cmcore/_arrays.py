@@ -101,7 +101,8 @@ def as_times(t: Time, x: Array, name: str = "t") -> Array:
             raise ValueError(f"{name} must be a finite time of at least 0, got {t}.")
         if float(t) > (most := math.sqrt(float(xp.finfo(x.dtype).max))):
             raise ValueError(f"{name} must be at most {most:.2g}, whose square {x.dtype} can hold, got {t}.")
-        return xp.full(x.shape[:1], float(t), dtype=x.dtype, device=device_of(x))
+        # From memory, not as a constant that programs are compiled with: tinygrad would do so for each time of a sampler.
+        return xp.broadcast_to(xp.asarray([float(t)], dtype=x.dtype, device=device_of(x)), x.shape[:1])
     times: Any = t
     check_real(times, name)
     namespace(times, x)

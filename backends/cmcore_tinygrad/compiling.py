@@ -6,7 +6,8 @@ from collections.abc import Callable, Hashable, Iterator
 from typing import Any
 
 import numpy as np
-from tinygrad import Tensor, TinyJit
+from tinygrad import Tensor, TinyJit, dtypes
+from tinygrad.tensor import all_tensors
 
 from cmcore_tinygrad.functions.creation import asarray
 
@@ -86,7 +87,7 @@ def owned(tensors: list[Tensor]) -> list[Tensor]:
     """Return the tensors as TinyJit wants its inputs: computed, each filling memory of its own."""
     if not tensors:
         return []
-    Tensor.realize(*tensors)
+    Tensor.realize(*tensors, *_behind(tensors))
     seen: set[Any] = set()
     result = []
     for t in tensors:
@@ -96,3 +97,14 @@ def owned(tensors: list[Tensor]) -> list[Tensor]:
         seen.add(t.uop.base)
     Tensor.realize(*result)
     return result
+
+
+def _behind(tensors: list[Tensor]) -> list[Tensor]:
+    """Return the tensors that somebody holds and that these are still to be computed from.
+
+    Computed with them they are not computed again: the state of a loop, of which each call is given a multiple, would otherwise
+    be a longer expression at each step.
+    """
+    sources = {source for t in tensors for source in t.uop.backward_slice}
+    held = [t for ref in list(all_tensors) if (t := ref()) is not None]
+    return [t for t in held if t.uop in sources and dtypes.is_float(t.dtype)]

@@ -19,6 +19,7 @@ pytest.importorskip("tinygrad")
 
 from cmcore_tinygrad import optimizers
 from tinygrad import Tensor, nn
+from tinygrad.engine import realize
 from tinygrad.helpers import TRAINING
 
 MLP = ResidualMLP((2, 3), width=8, blocks=1, classes=3, features=4)
@@ -274,6 +275,37 @@ def test_compiled_functions_take_equal_inputs_constants_and_their_own_results(tg
     for _ in range(4):
         x = run(x, tg.xp.ones_like(x))
     np.testing.assert_array_equal(tg.to_numpy(x), [5, 5, 5])
+
+
+def test_what_a_compiled_function_is_given_a_multiple_of_is_computed_once(tg: Any) -> None:
+    f = tg.compile(lambda x: x + 1.0)
+    x = Tensor.ones(3).contiguous().realize()
+    for _ in range(3):
+        x = 3.0 * x + 1.0
+        y = f(2.0 * x)
+        assert x.uop.has_buffer_identity()
+    assert np.array_equal(y.numpy(), 2 * x.numpy() + 1)
+    assert np.array_equal(x.numpy(), np.full(3, 40.0, np.float32))
+
+
+def test_sampling_at_other_times_compiles_nothing_new(tg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    programs: list[Any] = []
+    compiled = realize._compile_kernel
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        programs.append(args)
+        return compiled(*args, **kwargs)
+
+    monkeypatch.setattr(realize, "_compile_kernel", counted)
+    net = tg.compile(lambda x, c_noise: 0.5 * x + c_noise[:, None])
+    denoiser = cm.parametrization.ConsistencyFunction(net, cm.parametrization.EDM())
+    z = tg.stream(0).normal((5, 7))
+    first, again = (
+        (tg.to_numpy(cm.sampling.ode(denoiser, z, times)), len(programs))
+        for times in ((80.0, 20.0, 5.0, 1.0, 0.0), (80.0, 21.0, 9.0, 4.0, 0.5, 0.1, 0.0))
+    )
+    assert again[1] == first[1] > 0
+    assert not np.allclose(first[0], again[0])
 
 
 # Training

@@ -66,12 +66,12 @@ def mean_unchecked(self, nets, *batch):
 
 
 WRONG = {
-    "full knows no device": (
+    "zeros knows no device": (
         boxed.xp,
-        "full",
-        without(boxed.xp.full, "device"),
+        "zeros",
+        without(boxed.xp.zeros, "device"),
         "check_namespace",
-        "full cannot be called",
+        "zeros cannot be called",
     ),
     "no tan": (boxed.xp, "tan", None, "check_namespace", "tan cannot be called as the core calls it"),
     "streams of one type": (

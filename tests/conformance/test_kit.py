@@ -49,7 +49,7 @@ KNOWN = set(uses(Path(arrays.__file__).read_text()))
 def test_the_kit_calls_all_that_the_core_calls_with_its_keywords():
     found = {str(path.relative_to(CORE)): sorted(unknown(source, KNOWN)) for path, source in core().items()}
     assert {path: what for path, what in found.items() if what} == {}
-    assert {"full", "tan", "where"} <= {name for source in core().values() for name, _ in uses(source)}
+    assert {"asarray", "tan", "where"} <= {name for source in core().values() for name, _ in uses(source)}
 
 
 def test_what_the_kit_lacks_is_found():
