@@ -1,4 +1,4 @@
-"""Recipes, with the teachers they need, train, are interrupted, resume and sample; so does one from elsewhere."""
+"""Every recipe, with the teacher it needs, trains, is interrupted, resumes and samples; so does one from elsewhere."""
 
 import importlib
 
@@ -14,9 +14,6 @@ from cmcore.run.train import train
 
 FIRST = TRAINABLE[0] if TRAINABLE else ""
 DATA = make_data(classes=2)
-# Steps of all of them agree across the backends in tests/cross_backend; where each step is compiled first, which takes seconds,
-# those here are one of each kind: a teacher, its students with and without a derivative, a flow map, one that goes on from another.
-NAMES = cm.recipes.names() if FIRST == "torch" else ("edm", "cd", "scd", "meanflow", "tcm")
 _teachers = {}
 
 
@@ -88,7 +85,7 @@ def test_a_recipe_from_elsewhere_trains_resumes_and_samples(theirs, tmp_path):
 
 
 @pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", cm.recipes.names())
 def test_it_trains_resumes_and_samples(name, tmp_path):
     teacher = teacher_for(cm.recipes.get(name))
     whole = train(configured(name), DATA, teacher=teacher)
