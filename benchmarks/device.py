@@ -118,9 +118,10 @@ def train_and_sample(backend: Any, wait: Any, name: str, batch: int, reached: di
         f = recipe.function(net)
 
         def one(z: Any) -> Any:
-            return backend.stop_gradient(cm.sampling.onestep(f, z, cond=cond))
+            return cm.sampling.onestep(f, z, cond=cond)
 
-        made = backend.compile(one) if compiled else one
+        eager = cm.backend.without_gradients(backend, one)
+        made = backend.compile(eager) if compiled else eager
         return lambda: made(x)
 
     for precision in args.precisions:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from cmcore._options import check_kind
-from cmcore.backend import Array, Backend, default
+from cmcore.backend import Array, Backend, default, without_gradients
 from cmcore.data_facts import DataFacts
 from cmcore.networks import Architecture
 from cmcore.recipes import Recipe
@@ -94,12 +94,7 @@ class Sampler:
         self.model, self.batch = model, batch
         self._backend = backend or default()
         net = self._backend.network(model.architecture, model.weights, compute=compute)
-
-        def network(x: Array, c_noise: Array, **cond: Array) -> Array:
-            # Nothing is differentiated here; saying so keeps the frameworks from remembering activations.
-            return self._backend.stop_gradient(net(x, c_noise, **cond))
-
-        self._eager = network
+        self._eager = without_gradients(self._backend, net)
         self._compiled: Callable[..., Array] | None = None
 
     def __call__(

@@ -41,6 +41,18 @@ def build(
     return net
 
 
+def lay_out(net: nn.Module) -> None:
+    """Lay out the weights of convolutions as evaluations read them fastest: on a CPU, in full precision, channels last.
+
+    Gradients and derivatives gain nothing by it, and narrow convolutions, and those on a GPU, are left as they are.
+    """
+    if hasattr(net, "computes_in"):
+        return
+    for p in net.parameters():
+        if p.ndim == 4 and p.device.type == "cpu":
+            p.data = p.data.contiguous(memory_format=torch.channels_last)
+
+
 def _leaf(layer: Layer, path: str) -> nn.Module:
     return LAYERS[type(layer)](layer)
 
@@ -90,7 +102,7 @@ def _computing_in(dtype: torch.dtype, cls: type[nn.Module]) -> type[nn.Module]:
         with torch.autocast(x.device.type, dtype):
             return cls.forward(self, x, *args, **cond).to(x.dtype)
 
-    return _like(cls, forward, picklable(_computing_in, dtype, cls))
+    return _like(cls, forward, {"computes_in": dtype, **picklable(_computing_in, dtype, cls)})
 
 
 def _like(cls: type[nn.Module], forward: Callable[..., torch.Tensor], more: dict[str, Any]) -> type[nn.Module]:

@@ -7,7 +7,7 @@ calls that take no array, such as making a time grid or a network.
 """
 
 from cmcore.backend.arrays import jvp, namespace, of, stop_gradient
-from cmcore.backend.protocol import Backend, Stream, TrainStep, check_computes, computes_natively
+from cmcore.backend.protocol import Backend, Stream, TrainStep, check_computes, computes_natively, without_gradients
 from cmcore.backend.registry import (
     PREFERENCE,
     available,
@@ -47,4 +47,5 @@ __all__ = [
     "unregister",
     "use",
     "using",
+    "without_gradients",
 ]

@@ -109,13 +109,21 @@ def computes_natively(backend: Computing, dtype: str) -> bool:
     return native is not None and dtype in backend.float_types() and bool(native(dtype))
 
 
+def without_gradients(backend: Backend, f: Callable[..., Array]) -> Callable[..., Array]:
+    """Return f for calls that nobody differentiates, so that a framework need not remember what a gradient would be made from."""
+    own: Callable[..., Callable[..., Array]] | None = getattr(backend, "without_gradients", None)
+    return own(f) if own else lambda *args, **kwargs: backend.stop_gradient(f(*args, **kwargs))
+
+
 @runtime_checkable
 class Backend(Protocol):
     """What a framework must supply. Instances are immutable and bound to one device; ``on`` gives another one.
 
     A backend may also have ``memory() -> int | None``: the most bytes of its device that this process has used at once, None where the
     device is the CPU or does not tell; it is shown while training. And ``computes_natively(dtype) -> bool``: whether the device has
-    instructions for a type of `float_types`, so that layers are faster in it than in float32; see `computes_natively`.
+    instructions for a type of `float_types`, so that layers are faster in it than in float32; see `computes_natively`. And
+    ``without_gradients(f) -> f``: f for calls that nobody differentiates, where the framework remembers what a gradient needs unless it is told so;
+    elsewhere `stop_gradient` of the result tells as much.
 
     One that can train on many devices has ``across(device, devices, shard) -> Backend``, which is ``on`` for a training run: on so many devices (None:
     as many as there are for it), which with ``shard`` share the weights too; and on what that returns, ``workers``, a

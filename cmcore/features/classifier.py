@@ -14,7 +14,7 @@ import numpy as np
 from cmcore import networks
 from cmcore._files import check_finite, read_arrays, write_arrays
 from cmcore._words import printable
-from cmcore.backend import Backend, default
+from cmcore.backend import Backend, default, without_gradients
 from cmcore.errors import Error
 from cmcore.features.network import ClassifierNetwork
 
@@ -60,7 +60,7 @@ class Classifier:
     def _net(self) -> tuple[Backend, Any]:
         backend = self.backend or default()
         net = backend.network(self.architecture, self.weights)
-        return backend, lambda x: backend.stop_gradient(net(x, x[:, 0, 0, 0]))
+        return backend, without_gradients(backend, lambda x: net(x, x[:, 0, 0, 0]))
 
     def _both(self, x: np.ndarray) -> np.ndarray:
         if tuple(x.shape[1:]) != self.architecture.shape:

@@ -601,3 +601,17 @@ def test_bad_settings_and_data_are_sentences():
         trainer.step(0, np.zeros((2, 4), np.uint8), scalars_at(0))
     with pytest.raises(ValueError, match="Unknown kind of weights 'best'"):
         trainer.weights("best")
+
+
+@pytest.mark.parametrize("compute", [None, "bfloat16"])
+def test_without_gradients_numbers_are_the_same_from_weights_laid_out_anew(compute):
+    weights = weights_without_zeros(CONV)
+    net, plain = (BACKEND.network(CONV, weights, compute=compute) for _ in range(2))
+    f = BACKEND.without_gradients(net)
+    x, t = torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(0)), torch.tensor([0.1, 0.2, 0.3])
+    found = f(x, t)
+    assert not found.requires_grad
+    torch.testing.assert_close(found, plain(x, t).detach(), rtol=1e-5, atol=1e-5)
+    laid_out = [p.is_contiguous(memory_format=torch.channels_last) for p in net.parameters() if p.ndim == 4]
+    assert all(laid_out) if compute is None else not all(laid_out)
+    assert_equal(BACKEND.weights(net), BACKEND.weights(plain))

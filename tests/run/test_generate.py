@@ -55,6 +55,16 @@ def test_compiled_samples_are_the_same(trainable, monkeypatch):
     assert np.abs(compiled - eager).max() <= 1e-5
 
 
+@pytest.mark.skipif("torch" not in CHOSEN, reason="the others remember nothing unasked")
+def test_what_a_gradient_would_need_is_not_remembered():
+    import torch
+
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(kept.append, lambda x: x):
+        generate(make_model(), 3, steps=2, backend=cm.load("torch"))
+    assert not kept
+
+
 def test_labels(backend):
     model = make_model(classes=3)
     cycled = generate(model, 7, backend=backend, batch=4)
