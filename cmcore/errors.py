@@ -28,4 +28,6 @@ def sentence(problem: BaseException) -> str:
         advice = _ADVICE.get(errno.errorcode.get(problem.errno or 0, ""))
         return printable(f"{problem.strerror}{where}." + (f" {advice}." if advice else ""))
     text = printable(" ".join(str(problem).split())) or type(problem).__name__
-    return text if text.endswith((".", "!", "?")) else text + "."
+    # A command at the end is to be copied as it is.
+    command = ". " not in text.rpartition(": cmcore ")[2] and ": cmcore " in text
+    return text if command or text.endswith((".", "!", "?")) else text + "."

@@ -17,7 +17,7 @@ import numpy as np
 
 from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
-from cmcore._words import counted, meant, printable
+from cmcore._words import counted, meant, printable, quoted
 from cmcore.backend import Backend, default, load
 from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
@@ -33,6 +33,10 @@ from cmcore.types import Array, Network
 
 MODEL = "model.safetensors"
 """The name of the model's file in a run folder."""
+PHASES = ".phases.json"
+"""In a run's folder while, and after, its teacher is trained first; see `cmcore.run.phases`."""
+TEACHER = "-teacher"
+"""What the name of that teacher's folder ends in."""
 
 
 @dataclass(frozen=True)
@@ -247,6 +251,16 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
     write_arrays(path, model.weights, manifest)
 
 
+def teacher_first(folder: Path) -> str:
+    """Return what to say of a folder that has no run yet because its teacher is trained first; empty where that is not so."""
+    if not (folder / PHASES).is_file():
+        return ""
+    return (
+        f"There is no run in {folder} yet, for its teacher is trained first, in {folder}{TEACHER}; to go on with that: "
+        f"cmcore train --out {quoted(folder)} --resume"
+    )
+
+
 def load_model(source: str | PathLike[str]) -> Model:
     """Read a model from a run folder or a model file, or one that comes with the package (`cmcore.shipped`) by its name.
 
@@ -259,6 +273,8 @@ def load_model(source: str | PathLike[str]) -> Model:
     elif path.is_dir():
         path = path / MODEL
         if not path.is_file():
+            if said := teacher_first(path.parent):
+                raise Error(said)
             raise Error(
                 f"{source} has no {MODEL}: it is not a run folder, or its training has not saved anything yet. If it is another "
                 f"program's checkpoint, make a run of it: cmcore import {shlex.quote(str(source))} --out RUN"

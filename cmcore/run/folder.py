@@ -14,7 +14,7 @@ from typing import Any
 
 from cmcore._files import atomic_write, leftovers, placed
 from cmcore.errors import Error
-from cmcore.model import MODEL, with_todays_names
+from cmcore.model import MODEL, PHASES, TEACHER, teacher_first, with_todays_names
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config
 from cmcore.run.csv_file import CsvFile
@@ -29,8 +29,6 @@ class RunFolder:
     """Where a run's files are. The folder is made by `created`; nothing else makes or overwrites a run."""
 
     path: Path
-    resumed_as: Path | None = None
-    """The folder whose name resumes the run, if another: a student's, for the teacher that is trained first."""
 
     @property
     def config(self) -> Path:
@@ -94,12 +92,16 @@ class RunFolder:
     @property
     def phases(self) -> Path:
         """The settings of a teacher and of the student that is here, where one command trains both; see `cmcore.run.phases`."""
-        return self.path / ".phases.json"
+        return self.path / PHASES
 
     @property
     def to_resume(self) -> Path:
-        """The folder by whose name the run is resumed."""
-        return self.resumed_as or self.path
+        """The folder by whose name the run is resumed: the student's beside it, for a teacher that is trained first."""
+        name = self.path.name.removesuffix(TEACHER)
+        if name in ("", self.path.name):
+            return self.path
+        student = self.path.with_name(name)
+        return student if (student / PHASES).is_file() else self.path
 
     def check_free(self) -> None:
         """Raise `Error` if anything is here that a new run would overwrite; a run that never took a step is not."""
@@ -173,10 +175,8 @@ class RunFolder:
     def read(self) -> tuple[Config, Plan, dict[str, str]]:
         """Return the settings, plan and versions of the run that is here; `Error` if it is missing or unreadable."""
         if not self.config.is_file():
-            if self.phases.is_file():
-                raise Error(
-                    f"There is no run in {self.path} yet, for its teacher is trained first; add --resume to go on with that."
-                )
+            if said := teacher_first(self.path):
+                raise Error(said)
             raise Error(f"There is no run in {self.path} (no config.json).")
         try:
             with placed(self.config):

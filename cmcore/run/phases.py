@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +17,12 @@ from cmcore._words import choice, counted, quoted
 from cmcore.backend import Backend
 from cmcore.ema import Average, check_one_average
 from cmcore.errors import Error
-from cmcore.model import Model, load_model
+from cmcore.model import TEACHER, Model, load_model
 from cmcore.run import defaults
 from cmcore.run.config import Config, as_typed, differing, parse_options
 from cmcore.run.folder import RunFolder
-from cmcore.run.plan import CONV_FROM
+from cmcore.run.lock import held
+from cmcore.run.plan import CONV_FROM, make_plan
 from cmcore.run.report import Progress
 from cmcore.run.resuming import FREE, check_data
 from cmcore.run.train import is_finished, train
@@ -108,7 +109,7 @@ def _options(config: Config, given: Mapping[str, Any]) -> dict[str, Any]:
 def teachers(folder: RunFolder) -> RunFolder:
     """Return the folder of the teacher of a run, beside it; its run is resumed by the student's."""
     path = folder.path if folder.path.name not in ("", "..") else folder.path.resolve()
-    return RunFolder(path.with_name(f"{path.name}-teacher"), resumed_as=folder.path)
+    return RunFolder(path.with_name(f"{path.name}{TEACHER}"))
 
 
 def check_free(folder: RunFolder) -> None:
@@ -125,8 +126,9 @@ def check_teacher_free(folder: RunFolder) -> None:
     """Raise `Error` if a new teacher's run cannot begin beside a folder."""
     teacher = teachers(folder)
     if _began(teacher):
+        state = "" if is_finished(teacher) else ", which is not finished"
         raise Error(
-            f"{teacher.path}, where the teacher would be trained, holds a run already: to distil that, give --recipe cd --teacher "
+            f"{teacher.path}, where the teacher would be trained, holds a run already{state}: to distil that, give --recipe cd --teacher "
             f"{quoted(teacher.path)}, else choose another --out."
         )
     teacher.check_free()
@@ -172,21 +174,29 @@ def read(folder: RunFolder) -> Phases | None:
 
 
 def write(folder: RunFolder, phases: Phases) -> None:
-    """Write the settings of both."""
-    folder.path.mkdir(parents=True, exist_ok=True)
+    """Write the settings of both into the student's folder, which is held."""
     record = {"teacher": asdict(phases.teacher), "student": asdict(phases.student)}
     atomic_write(folder.phases, (json.dumps(record, indent=2) + "\n").encode())
 
 
 def check_same(folder: RunFolder, before: Phases, now: Phases) -> None:
-    """Raise `Error`, naming the difference, if what is typed to resume differs in what numbers depend on."""
-    for there, here in ((before.teacher, now.teacher), (before.student, now.student)):
-        ours, theirs = as_typed(there, but=FREE), as_typed(here, but=FREE)
-        if ours != theirs:
-            raise Error(
-                f"The run in {folder.path} was started with other settings, which its numbers depend on: {differing(ours, theirs)} "
-                f"Resume it as it was (--out {quoted(folder.path)} --resume), or start a new run in another --out."
-            )
+    """Raise `Error`, naming the difference, if what is typed to resume differs in what the teacher's numbers depend on.
+
+    The student, which has not begun, may have other options.
+    """
+    ours, theirs = (as_typed(config, but=FREE) for config in (before.teacher, now.teacher))
+    if ours != theirs:
+        raise Error(
+            f"The run in {folder.path} was started with other settings, which its numbers depend on: {differing(ours, theirs)} "
+            f"Resume it as it was (--out {quoted(folder.path)} --resume), or start a new run in another --out."
+        )
+
+
+def check_plans(phases: Phases, data: Dataset) -> None:
+    """Raise what would be wrong with either run, the student's too, before the hour that its teacher takes."""
+    plan = make_plan(phases.teacher, data)
+    weights = plan.architecture.init(phases.teacher.seed)
+    make_plan(phases.student, data, Model(plan.recipe, plan.architecture, weights, plan.data))
 
 
 def train_both(
@@ -197,16 +207,21 @@ def train_both(
     ``writes`` tells whether this process is the one that writes.
     """
     teacher = teachers(folder)
-    with _noted(folder, phases, writes):
-        # Of several processes the first may have begun by now, so a new run is not told from one to be resumed by its folder.
-        guide = _teacher(teacher, phases.teacher, data, resume and teacher.config.is_file(), progress)
+    # Of several processes the first may have begun by now, so a new run is not told from one to be resumed by its folder.
+    resume, missing = resume and teacher.config.is_file(), resume and not teacher.config.is_file()
+    with held(folder.path) if writes else nullcontext():
+        if resume:
+            check_data(teacher, teacher.read()[1], data)
+        elif missing:
+            progress.note(f"There is no run in {teacher.path}, so the teacher is trained from its first step.")
+        with _noted(folder, phases, writes):
+            guide = _teacher(teacher, phases.teacher, data, resume, progress)
     progress.note(f"2 of 2: the student ({phases.student.recipe}) in {folder.path}, distilled from {teacher.path}.")
     return train(phases.student, data, out=folder.path, teacher=guide, progress=progress)
 
 
 def _teacher(folder: RunFolder, config: Config, data: Dataset, resume: bool, progress: Progress) -> Model:
     if resume and is_finished(folder):
-        check_data(folder, folder.read()[1], data)
         return load_model(folder.path)
     progress.note(f"1 of 2: the teacher ({config.recipe}) in {folder.path}.")
     return train(config, data, out=folder, resume=resume, progress=progress)
@@ -223,5 +238,4 @@ def _noted(folder: RunFolder, phases: Phases, writes: bool) -> Iterator[None]:
         if writes and not teachers(folder).config.is_file():
             with suppress(OSError):
                 folder.phases.unlink()
-                folder.path.rmdir()
         raise

@@ -11,6 +11,7 @@ import numpy as np
 
 from cmcore import grids, networks, recipes
 from cmcore._words import choice, counted
+from cmcore.backend import Array
 from cmcore.errors import Error
 from cmcore.model import DataFacts, Model, recipe_from_json, recipe_to_json
 from cmcore.networks import Architecture
@@ -84,6 +85,8 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
         architecture = _told_of_augmentation(architecture, data)
     architecture = architecture.with_options(recipe.two_times, recipe.learned_weight)
     _check_teacher(recipe, architecture, teacher)
+    # What its samples cannot have is told before it is trained, and not by the first picture of them.
+    recipe.consistency(_unasked)
     if config.augment and teacher and getattr(teacher.architecture, "augment", 0) != TOLD:
         raise Error(
             "A student's pictures can be augmented only if its teacher's were, whose network is told of it too; leave out --augment."
@@ -106,6 +109,11 @@ def make_plan(config: Config, data: Dataset, teacher: Model | None = None, init:
             + differing(networks.to_config(init.architecture), networks.to_config(architecture))
         )
     return Plan(recipe, architecture, facts)
+
+
+def _unasked(x: Array, c_noise: Array, **cond: Array) -> Array:
+    """A network that nothing is asked of."""
+    raise AssertionError("a consistency function was evaluated when it was made")
 
 
 def _told_of_augmentation(architecture: Architecture, data: Dataset) -> Architecture:

@@ -22,6 +22,7 @@ from cmcore.run.data import Dataset
 from cmcore.run.data.load import NAMED
 from cmcore.run.defaults import UNASKED
 from cmcore.run.folder import RunFolder
+from cmcore.run.lock import held
 from cmcore.run.phases import Phases
 from cmcore.run.plan import check_given
 from cmcore.run.report import Progress, say, terminal_progress
@@ -65,6 +66,10 @@ def train(args: Namespace) -> None:
     # What cannot be is told before the data are read.
     origins: dict[str, Any] = {}
     if begun and both and teacher_first:
+        if own := given.keys() & {"teacher", "init"}:
+            raise Error(
+                f"The run in {folder.path} trains its own teacher, in {phases.teachers(folder).path}; leave out --{min(own)}."
+            )
         phases.check_same(folder, begun, both)
     elif resume:
         check_settings(folder, config)
@@ -82,9 +87,11 @@ def train(args: Namespace) -> None:
     elif unasked and pairs:
         config = replace(config, options=parse_options(config.recipe, pairs))
     if not resume and writes and not dry:
-        folder.clear()
+        with held(folder.path):
+            folder.clear()
     if both and teacher_first:
         both = Phases(*(training.resolved(one)[0] for one in (both.teacher, both.student)))
+        phases.check_plans(both, data)
         if dry:
             dry_run.tell(both.teacher, data, progress, then=phases.then(folder, both))
             return

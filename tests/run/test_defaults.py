@@ -16,6 +16,7 @@ from cmcore.model import load_model
 from cmcore.recipes import by_name
 from cmcore.run import cli, defaults
 from cmcore.run.folder import RunFolder
+from cmcore.run.lock import held
 from cmcore.run.loop import Run
 
 needs_training = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
@@ -367,6 +368,102 @@ def test_a_start_that_took_no_step_is_begun_anew(whole, photos, tmp_path, monkey
     same_weights(run, whole)
     assert cli.main(["train", "--out", str(other), "--resume"]) == 0
     same_weights(other, whole)
+
+
+@pytest.fixture
+def stopped(photos, tmp_path, monkeypatch):
+    """A run whose teacher was broken off."""
+    run = tmp_path / "mine"
+    stop_at(monkeypatch, "edm", 3)
+    with pytest.raises(KeyboardInterrupt):
+        train("--data", photos, "--out", run)
+    return run
+
+
+def contents(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+@needs_training
+def test_a_second_start_beside_one_under_way_changes_nothing(whole, photos, tmp_path, capsys):
+    """Before its first save a run has nothing to lose but itself."""
+    one, both = tmp_path / "one", tmp_path / "both"
+    assert train("--data", photos, "--out", one, "--recipe", "edm", few=[*FEW, "--steps", "1"]) == 0
+    RunFolder(one).model.unlink()
+    next(RunFolder(one).state.glob("step-00000001*")).rename(RunFolder(one).state / "step-00000000.safetensors")
+    both.mkdir()
+    RunFolder(both).phases.write_bytes(RunFolder(whole).phases.read_bytes())
+    before = contents(tmp_path)
+    for run, typed in ((one, ["--recipe", "edm"]), (both, ["--set", "n=5"]), (both, ["--resume"])):
+        with held(run):
+            assert train("--data", photos, "--out", run, *typed) == 2
+        assert "Another process is training in" in capsys.readouterr().err
+        assert contents(tmp_path) == before
+    assert train("--data", photos, "--out", one, "--recipe", "edm") == 0
+
+
+@needs_training
+def test_what_a_refused_resumption_asked_for_is_not_remembered(stopped, photos, tmp_path, capsys):
+    before = contents(tmp_path)
+    other = tmp_path.with_name(f"{tmp_path.name}-others")
+    other.mkdir()
+    for colour in ("red", "blue"):
+        Image.new("RGB", (16, 16), colour).save(other / f"{colour}.png")
+    for typed, told in (
+        (["--data", other], "is not what the run in"),
+        (["--held-out", "0.5"], "is not what the run in"),
+        (["--teacher", stopped], "trains its own teacher"),
+        (["--init", stopped], "trains its own teacher"),
+    ):
+        assert train("--out", stopped, "--resume", *typed) == 2
+        assert told in capsys.readouterr().err
+        assert contents(tmp_path) == before
+
+
+@needs_training
+@pytest.mark.parametrize("option", ["n=1", "solver=foo", "teacher_path=linear"])
+def test_a_students_option_is_checked_before_its_teacher_is_trained(option, photos, tmp_path, capsys):
+    for dry in ([], ["--dry-run"]):
+        assert train("--data", photos, "--out", tmp_path / "mine", "--set", option, *dry) == 2
+        assert option.partition("=")[0] in capsys.readouterr().err
+    assert files(tmp_path) == []
+
+
+@needs_training
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_samples_that_cannot_be_are_told_before_training(dry, tmp_path, capsys):
+    typed = ["--data", "digits", "--classes", "--recipe", "edm", "--set", "guidance=2"]
+    assert train("--out", tmp_path / "run", *typed, *dry) == 2
+    assert "label_dropout must be above 0" in capsys.readouterr().err
+    assert files(tmp_path) == []
+
+
+@needs_training
+def test_a_student_that_has_not_begun_may_have_other_options(stopped, capsys):
+    assert train("--out", stopped, "--resume", "--set", "n=1") == 2
+    assert train("--out", stopped, "--resume", "--set", "n=7") == 0
+    assert settings(stopped).options["n"] == 7
+
+
+@needs_training
+def test_a_teacher_that_is_gone_is_missed(stopped, tmp_path, capsys):
+    (tmp_path / "mine-teacher").rename(tmp_path / "elsewhere")
+    assert train("--out", stopped, "--resume") == 0
+    assert (
+        f"There is no run in {stopped}-teacher, so the teacher is trained from its first step."
+        in capsys.readouterr().err
+    )
+
+
+@needs_training
+def test_while_the_teacher_is_trained_all_commands_say_so(stopped, capsys):
+    for command in (["sample", stopped, "--out", "x.png"], ["info", stopped], ["report", stopped]):
+        assert cli.main([str(word) for word in command]) == 2
+        told = capsys.readouterr().err
+        assert f"its teacher is trained first, in {stopped}-teacher" in told
+        assert f"to go on with that: cmcore train --out {stopped} --resume\n" in told
+    assert cli.main(["info", f"{stopped}-teacher"]) == 0
+    assert f"To go on: cmcore train --out {stopped} --resume\n" in capsys.readouterr().out
 
 
 @needs_training
