@@ -18,7 +18,8 @@ import numpy as np
 from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
 from cmcore._words import counted, meant, printable, quoted
-from cmcore.backend import Backend, default, load
+from cmcore.backend import Backend, default
+from cmcore.backend.registry import chosen_backend
 from cmcore.data_facts import DataFacts as DataFacts
 from cmcore.ema import Average, Constant, Schedule
 from cmcore.errors import Error
@@ -73,7 +74,7 @@ class Model:
         ``cmcore sample`` gives for the same seed, whatever ``batch``, the number that is made at once. What cannot be asked for
         is a `ValueError`.
         """
-        chosen = _backend(backend)
+        chosen = chosen_backend(backend)
         x = self._on_host(n, chosen, batch, steps=steps, times=times, seed=seed, label=label)
         return chosen.asarray(x)
 
@@ -87,7 +88,7 @@ class Model:
         """
         from cmcore.run.pictures import as_images
 
-        chosen = _backend(settings.pop("backend", None))
+        chosen = chosen_backend(settings.pop("backend", None))
         shown = None
         if decoder is not None:
             from cmcore.interchange.decoder import Decoder
@@ -104,7 +105,7 @@ class Model:
 
     def network(self, backend: Backend | str | None = None) -> Network:
         """Return the network as the framework's own, with these weights: ``net(x, c_noise, **cond)``."""
-        return _backend(backend).network(self.architecture, self.weights)
+        return chosen_backend(backend).network(self.architecture, self.weights)
 
     def function(self, backend: Backend | str | None = None) -> Any:
         """Return what the recipe trains, for code of one's own: a consistency function f(x, t), a flow map or a denoiser.
@@ -222,16 +223,6 @@ def _cast(weights: Mapping[str, np.ndarray], before: type, after: type) -> dict[
 def _python(label: Any) -> Any:
     """A class as Python has it: an array of one number, of whatever framework, is that number."""
     return label.item() if hasattr(label, "item") else label
-
-
-def _backend(chosen: Backend | str | None) -> Backend:
-    if chosen is None:
-        return default()
-    if isinstance(chosen, str):
-        return load(chosen)
-    if not hasattr(chosen, "network"):
-        raise TypeError(f'A backend is given by name, such as "numpy", or as cmcore.load returns it, got {chosen!r}.')
-    return chosen
 
 
 def save_model(model: Model, path: str | PathLike[str]) -> None:

@@ -144,6 +144,17 @@ def default() -> Backend:
     return _scoped_default.get() or _process_default or load(available()[0])
 
 
+def chosen_backend(given: Backend | str | None) -> Backend:
+    """Return the backend that is given, by itself or by name, or the default one for None; `TypeError` for anything else."""
+    if given is None:
+        return default()
+    if isinstance(given, str):
+        return load(given)
+    if not hasattr(given, "network"):
+        raise TypeError(f'A backend is given by name, such as "numpy", or as cmcore.load returns it, got {given!r}.')
+    return given
+
+
 def describe(backend: Backend) -> str:
     """Return a backend in words, such as "torch 2.13.0 on cpu"."""
     return f"{backend.name} {backend.version()} on {backend.device}"

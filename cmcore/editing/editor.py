@@ -11,7 +11,8 @@ import numpy as np
 
 from cmcore import sampling
 from cmcore._options import check_count, check_kind
-from cmcore.backend import Array, Backend, default
+from cmcore.backend import Array, Backend
+from cmcore.backend.registry import chosen_backend
 from cmcore.editing.denoising import denoise, noise_level
 from cmcore.editing.interpolation import spherical
 from cmcore.editing.inversion import encode
@@ -45,8 +46,8 @@ class Editor:
     asked for is a `ValueError`.
     """
 
-    def __init__(self, model: Trained, backend: Backend | None = None, batch: int | None = None) -> None:
-        self.model, self._backend = model, backend or default()
+    def __init__(self, model: Trained, backend: Backend | str | None = None, batch: int | None = None) -> None:
+        self.model, self._backend = model, chosen_backend(backend)
         self.sampler = Sampler(model, self._backend, fitting_batch(model.data.shape) if batch is None else batch)
 
     def inpaint(self, image: np.ndarray, mask: np.ndarray, n: int = 1, **settings: Any) -> np.ndarray:
@@ -69,7 +70,7 @@ class Editor:
             raise ValueError(
                 f"Only a model of RGB images can colour a picture; this one's data have the shape {shape}."
             )
-        grey = np.asarray(image, np.float32)
+        grey = self._numbers(image)
         if grey.shape not in (shape, (1, *shape[1:])):
             raise ValueError(f"The picture must have the shape {(1, *shape[1:])} or {shape}, got {grey.shape}.")
         if grey.shape[0] == 3:
@@ -83,7 +84,7 @@ class Editor:
         check_count("factor", factor, 1)
         if len(shape) != 3 or shape[1] % factor or shape[2] % factor:
             raise ValueError(f"Patches of {factor} x {factor} do not fill the model's data, of shape {shape}.")
-        given, expected = np.asarray(small, np.float32), (shape[0], shape[1] // factor, shape[2] // factor)
+        given, expected = self._numbers(small), (shape[0], shape[1] // factor, shape[2] // factor)
         if given.shape != expected:
             raise ValueError(
                 f"To be enlarged {factor} times the picture must have the shape {expected}, got {given.shape}."
@@ -126,10 +127,12 @@ class Editor:
 
     def denoise(self, image: np.ndarray, sigma: float | None = None, *, label: int | None = None) -> np.ndarray:
         """Return ``image`` without its noise of standard deviation ``sigma``, in its own units; None: `noise_level` estimates it."""
-        picture = self._picture(image)
+        picture = self._picture(image, noisy=True)
         if sigma is None:
             sigma = self.noise_level(image)
         check_kind("The noise's standard deviation", sigma, float)
+        if not 0 <= sigma < math.inf:
+            raise ValueError(f"The noise's standard deviation must be a finite number of at least 0, got {sigma}.")
         level = float(sigma) / self._unit()
         lowest, highest = self.model.recipe.lowest_time, greatest_noise(self.model.recipe)
         if not level <= highest * (1 + ROUNDING):
@@ -339,14 +342,24 @@ class Editor:
             )
         return chosen
 
-    def _picture(self, image: np.ndarray) -> np.ndarray:
+    def _picture(self, image: np.ndarray, noisy: bool = False) -> np.ndarray:
         """A picture as the network knows it, (1, \\*shape)."""
-        x, shape = np.asarray(image, np.float32), self.model.data.shape
+        x, shape = self._numbers(image, noisy), self.model.data.shape
         if x.shape != shape:
             raise ValueError(f"The picture must have the shape of the model's data, {shape}, got {x.shape}.")
         if not np.isfinite(x).all():
             raise ValueError("The picture must hold finite numbers, but it holds NaN or infinite ones.")
         return self.model.data.standardized(x[None])
+
+    def _numbers(self, image: np.ndarray, noisy: bool = False) -> np.ndarray:
+        """A picture as float32; `ValueError` for bytes, or for an image beyond [-1, 1] that is not said to be noisy."""
+        x = np.asarray(image)
+        if self.model.data.images:
+            if x.dtype.kind != "f":
+                raise ValueError(f"Pictures are floating-point numbers from -1 to 1, bytes / 127.5 - 1, got {x.dtype}.")
+            if not noisy and np.abs(x).max(initial=0) > 1 + 1e-3:
+                raise ValueError(f"Pictures are of numbers from -1 to 1, got {x.min():g} to {x.max():g}.")
+        return x.astype(np.float32)
 
     def _mask(self, mask: np.ndarray) -> np.ndarray:
         """A mask as numbers, (1, \\*shape): 1 where the picture is to be made anew."""

@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Literal
 
 import numpy as np
 
+from cmcore._options import check_positive
 from cmcore._words import choice
 from cmcore.networks.architecture import Architecture
 from cmcore.networks.embedding import ADDED, Conditioned, frequencies
@@ -114,6 +115,7 @@ class UNet(Architecture):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        check_positive("The network's eps", self.eps)
         for name in ("patch", "width", "blocks", "groups", "group_channels", "features"):
             if getattr(self, name) < 1:
                 raise ValueError(f"The network's {name} must be at least 1, got {getattr(self, name)}.")

@@ -73,17 +73,21 @@ def run(args: Namespace, model: Model, backend: Backend, decoder: Decoder | None
         "edit": [args.task, args.image, args.mask, args.factor, args.noise, args.steps, args.times, args.rounds],
         "decoder": decoder.fingerprint() if decoder else None,
     }
-    with progress.phase(f"Making {counted(n, 'picture')}") as count:
-        told.append(count)
-        x = work()
-        stored = out.stored(decoder(x) if decoder else x)
+
+    def made() -> np.ndarray:
+        with progress.phase(f"Making {counted(n, 'picture')}") as count:
+            told.append(count)
+            x = work()
+            return out.stored(decoder(x) if decoder else x)
+
     # One picture is written as it is, so that it can be laid over the one that was given.
     if n == 1 and out.path.suffix.lower() == ".png" and not is_folder(args.out):
         out.path.parent.mkdir(parents=True, exist_ok=True)
-        atomic_write(out.path, as_png(stored[0]))
+        atomic_write(out.path, as_png(made()[0]))
     else:
+        # Opened first: pictures for a place that takes none would be made in vain.
         with out.sink(about) as sink:
-            sink.add(0, stored)
+            sink.add(0, made())
             sink.finish()
     progress.note(f"Wrote {counted(n, 'picture')} to {out.path}.")
 
@@ -177,7 +181,8 @@ class _Given:
         path = Path(self._args.mask)
         if len(self._shape) != 3:
             raise Error(f"Masks are for images and latents; the model's data have the shape {self._shape}.")
-        image, done = _opened(path, (self._shape[1], self._shape[2]), "L", Image.Resampling.BOX)
+        # What nobody painted, on a layer of strokes, is known.
+        image, done = _opened(path, (self._shape[1], self._shape[2]), "L", Image.Resampling.BOX, ground="black")
         if done:
             self.note(f"{path} was {done}.")
         new: np.ndarray = np.asarray(image) > 0
@@ -208,7 +213,9 @@ def _array(path: Path, shape: Sequence[int]) -> np.ndarray:
     return np.asarray(one, np.float32)
 
 
-def _opened(path: Path, size: Size, mode: str, resampling: Image.Resampling) -> tuple[Image.Image, str]:
+def _opened(
+    path: Path, size: Size, mode: str, resampling: Image.Resampling, ground: str = "white"
+) -> tuple[Image.Image, str]:
     """A picture of a size and mode, and what was done to it."""
     with placed(path), path.open("rb") as content:
-        return opened(content, path, size, mode, resampling)
+        return opened(content, path, size, mode, resampling, ground=ground)

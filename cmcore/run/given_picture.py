@@ -14,10 +14,17 @@ from cmcore.run.report import either
 
 
 def opened(
-    content: BinaryIO, name: object, size: Size, mode: str, resampling: Image.Resampling, most: int = MOST_PIXELS
+    content: BinaryIO,
+    name: object,
+    size: Size,
+    mode: str,
+    resampling: Image.Resampling,
+    most: int = MOST_PIXELS,
+    ground: str = "white",
 ) -> tuple[Image.Image, str]:
     """Return a picture of a size, (height, width), and mode, "L" or "RGB", and what was done to it, in words.
 
+    Transparent parts are laid on a ground of that colour.
     What is no picture, damaged, or of more than ``most`` pixels is an `Error` that calls it by its name.
     """
     try:
@@ -28,7 +35,7 @@ def opened(
                 if file.width * file.height > most:
                     raise ValueError(f"it has {file.width * file.height:,} pixels, and at most {most:,} are read")
                 turned = ImageOps.exif_transpose(file)
-                rgb = to_rgb(turned)
+                rgb = to_rgb(turned, ground)
                 was = turned.mode, turned.size
     except UnidentifiedImageError as problem:
         raise Error(f"{name} is no picture of a kind that can be read, such as a PNG or a JPEG.") from problem

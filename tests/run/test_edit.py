@@ -115,6 +115,34 @@ def test_a_flow_map_encodes_decodes_and_interpolates_from_end_to_end():
     assert np.abs(between[[0, 2]] - x).max() < 1e-3
 
 
+def denoised(e, picture):
+    return e.denoise(picture, 0.3)
+
+
+ALL = (
+    denoised,
+    lambda e, picture: e.inpaint(picture, MASK),
+    lambda e, picture: e.colourise(picture),
+    lambda e, picture: e.upscale(picture[:, ::2, ::2], 2),
+    lambda e, picture: e.stroke(picture),
+    lambda e, picture: e.variations(picture),
+    lambda e, picture: e.interpolate(picture, PICTURE),
+)
+
+
+def test_a_noisy_picture_may_leave_the_range():
+    noisy = PICTURE + 0.3 * RNG.standard_normal(SHAPE).astype(np.float32)
+    assert np.abs(noisy).max() > 1.1
+    assert editor().denoise(noisy, 0.3).shape == (1, *SHAPE)
+
+
+def test_a_backend_may_be_named():
+    named, own = (Editor(make_model(), backend).stroke(PICTURE) for backend in ("numpy", cm.load("numpy")))
+    np.testing.assert_array_equal(named, own)
+    with pytest.raises(TypeError, match="A backend is given by name"):
+        Editor(make_model(), 3)
+
+
 @pytest.mark.parametrize(
     ("call", "match"),
     [
@@ -127,6 +155,15 @@ def test_a_flow_map_encodes_decodes_and_interpolates_from_end_to_end():
         (lambda e: e.upscale(PICTURE, 3), "do not fill"),
         (lambda e: e.interpolate(PICTURE), "one"),
         (lambda e: e.denoise(PICTURE, 100.0), "knows noise up to"),
+        *(
+            (lambda e, s=s: e.denoise(PICTURE, s), "finite number of at least 0")
+            for s in (-1.0, np.nan, -np.inf, np.inf)
+        ),
+        *(
+            (lambda e, d=d: d(e, np.uint8(9) * np.ones(SHAPE, np.uint8)), "numbers from -1 to 1, bytes / 127.5 - 1")
+            for d in ALL
+        ),
+        *((lambda e, d=d: d(e, 5 * PICTURE), "numbers from -1 to 1, got") for d in ALL if d is not denoised),
         (lambda e: e.encode(PICTURE[None]), "encoded by flow maps"),
     ],
 )
@@ -215,6 +252,25 @@ def test_what_cannot_be_asked_for_is_a_sentence(place, capsys, arguments, said):
     assert run(*arguments, "--out", "o.png") == 2
     assert said in capsys.readouterr().err
     assert not (place / "o.png").exists()
+
+
+def test_a_place_that_takes_nothing_is_told_before_anything_is_made(place, capsys, monkeypatch):
+    (place / "full").mkdir()
+    (place / "full" / "letter.txt").touch()
+    monkeypatch.setattr(Editor, "_made", lambda *_, **__: pytest.fail("pictures were made"))
+    for out, n, said in (("full", "2", "full"), ("a.png/x.png", "1", "a.png"), ("a.png/x.npz", "2", "a.png")):
+        assert run("--task", "variations", "--image", "a.png", "--n", n, "--out", out) == 2
+        assert said in capsys.readouterr().err
+
+
+def test_what_nobody_painted_on_a_layer_of_strokes_is_known(place):
+    layer = np.zeros((4, 4, 4), np.uint8)
+    layer[MASK] = 255
+    Image.fromarray(layer).save("layer.png")
+    made = ["--task", "inpaint", "--image", "a.png", "--n", "1", "--steps", "2"]
+    assert run(*made, "--mask", "layer.png", "--out", "of-layer.png") == 0
+    assert run(*made, "--mask", "m.png", "--out", "of-mask.png") == 0
+    assert (place / "of-layer.png").read_bytes() == (place / "of-mask.png").read_bytes()
 
 
 def test_classes_are_asked_for_where_they_matter(place, capsys):

@@ -163,8 +163,8 @@ def _fill(
     return None, done
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """Turn an image of any mode into RGB: 16-bit grey scaled to 8, transparent parts on white."""
+def to_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
+    """Turn an image of any mode into RGB: 16-bit grey scaled to 8, transparent parts on a ground of that colour."""
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit values to 255.
         values = np.asarray(image)
@@ -175,7 +175,7 @@ def to_rgb(image: Image.Image) -> Image.Image:
         raise ValueError("its pixels are floating-point numbers of unknown range; convert it to 8 bits, or use .npz")
     if is_transparent(image):
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, ground), layer)
     return image.convert("RGB")
 
 
