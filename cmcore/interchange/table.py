@@ -49,7 +49,7 @@ def taken(
     source: str,
     optional: Collection[str] = (),
 ) -> dict[str, np.ndarray]:
-    """Return our weights, float32, of the published ones; an `Error` with a table of what is missing, left over or misshapen.
+    """Return our weights, float32, of the published ones; an `Error` with a table of what is missing, left over, misshapen or no floating-point numbers.
 
     Buffers may be missing; those that are there must be what the network computes with. ``optional`` are names that mean nothing to us.
     """
@@ -64,6 +64,8 @@ def taken(
         elif name in expected:
             if tuple(array.shape) != tuple(expected[name]):
                 told.append((name, "misshapen", _sized(expected[name]), _sized(array.shape)))
+            elif array.dtype.kind != "f":
+                told.append((name, "of another type", "floating-point", str(array.dtype)))
         elif name not in optional:
             told.append((name, "left over", "-", _sized(array.shape)))
     if told:

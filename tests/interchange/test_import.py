@@ -270,15 +270,17 @@ def test_names_that_do_not_fit_are_a_table(folder, capsys, tmp_path):
     def spoil(tensors):
         tensors["conv_in.wieght"] = tensors.pop("conv_in.weight")
         tensors["mid_block.attentions.0.to_k.bias"] = np.zeros(3, np.float32)
+        tensors["conv_out.bias"] = np.zeros(3, np.int8)
 
     rewritten(folder / WEIGHTS, spoil)
     assert main(["import", str(folder), "--out", str(tmp_path / "run")]) == 2
     said = capsys.readouterr().err.splitlines()
-    assert "3 names do not fit" in said[0]
+    assert "4 names do not fit" in said[0]
     cells = {tuple(line.split()) for line in said[1:]}
     assert {
         ("conv_in.weight", "missing", "32x3x3x3", "-"),
         ("mid_block.attentions.0.to_k.bias", "misshapen", "64", "3"),
+        ("conv_out.bias", "of", "another", "type", "floating-point", "int8"),
         ("conv_in.wieght", "left", "over", "-", "32x3x3x3"),
     } <= cells
     assert not (tmp_path / "run").exists()
@@ -307,6 +309,8 @@ def test_a_long_table_is_cut(folder):
         ({"sample_size": 9}, "cannot be halved 1 times"),
         ({"block_out_channels": [32, 48]}, "known here are multiples of the embedding's 32"),
         ({"layers_per_block": "two"}, "can be made out"),
+        ({"norm_eps": "a"}, "eps must be a number"),
+        ({"norm_eps": -1.0}, "eps must be positive"),
         ({"layers_per_block": 10**9}, "larger network than its"),
         ({"num_class_embeds": 10**12}, "larger network than its"),
         ({"block_out_channels": [10**15, 10**15]}, "larger network than its"),
