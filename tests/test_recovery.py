@@ -68,19 +68,18 @@ def test_the_smaller_mode_keeps_its_share(trained, name):
     assert answer.error < 0.35
 
 
-# One of each kind: the test above has all of them, and asks for more than this one does.
-@pytest.mark.parametrize("name", ["edm", "cd", "ect", "scd", "psd"])
+# With a derivative and without: the test above has all of them, and asks for more than this one does.
+@pytest.mark.parametrize("name", ["cd", "scd"])
 def test_the_gaussian_is_recovered(trained, name):
     assert trained(name, "gaussian").error < 0.15
 
 
 @pytest.mark.parametrize("teacher", ["vp", "linear"])
-@pytest.mark.parametrize("law", recovery.LAWS)
-def test_teachers_on_other_paths_are_distilled_as_well(trained, law, teacher):
-    """A predictor of the noise on VP and one of the velocity on the straight path, to the bounds of the tests above."""
-    answer = trained("cd", law, **recovery.TEACHERS[teacher])
-    assert answer.error < {"gaussian": 0.15, "mixture": 0.35}[law]
-    assert law == "gaussian" or abs(answer.share - 0.2) < 0.04
+def test_teachers_on_other_paths_are_distilled_as_well(trained, teacher):
+    """A predictor of the noise on VP and one of the velocity on the straight path, to the bounds of the first test above."""
+    answer = trained("cd", "mixture", **recovery.TEACHERS[teacher])
+    assert answer.error < 0.35
+    assert abs(answer.share - 0.2) < 0.04
 
 
 @pytest.mark.parametrize(
