@@ -118,7 +118,8 @@ class Model:
         """Write the model: to a .safetensors file, or as ``model.safetensors`` into a folder, which is made if need be.
 
         With ``dtype="float16"`` the weights are rounded to half the size; they are float32 again when they are read. `ValueError`
-        for another dtype, or for weights beyond its range.
+        for another dtype, or for weights beyond its range. An earlier state of the model is replaced; another model, or another file, is an
+        `Error`.
         """
         if dtype not in ("float32", "float16"):
             raise ValueError(f"A model's weights are kept as float32 or float16, got {dtype!r}.")
@@ -128,9 +129,22 @@ class Model:
         if target.suffix != ".safetensors":
             target.mkdir(parents=True, exist_ok=True)
             target = target / MODEL
+        self._check_replaces(target)
         with np.errstate(over="ignore"):  # what is beyond the range is told of as such
             kept = self if dtype == "float32" else replace(self, weights=_cast(self.weights, np.float32, np.float16))
         save_model(kept, target)
+
+    def _check_replaces(self, target: Path) -> None:
+        """Raise `Error` if a file is there that is not of an earlier state of this model: it may be the only copy of another."""
+        if not target.exists():
+            return
+        there = load_model(target)
+        if (there.architecture, there.recipe.name, there.data.name) != (
+            self.architecture,
+            self.recipe.name,
+            self.data.name,
+        ):
+            raise Error(f"{target} holds another model, {there!r}; save to another place, or remove that first.")
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Write the model into a folder, as a hub has it; `save` by the name that users of a hub know."""

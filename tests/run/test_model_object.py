@@ -138,6 +138,21 @@ def test_functions_and_networks_are_the_frameworks_own(backend):
     assert two(x, 0.9 * t / t, 0.1 * t / t).shape == x.shape
 
 
+def test_another_model_is_not_replaced(tmp_path):
+    model = make_model()
+    model.save(tmp_path / "m")
+    replace(model, step=model.step + 1).save(tmp_path / "m")
+    assert cm.load_model(tmp_path / "m").step == model.step + 1
+    for other in (replace(model, recipe=cm.recipes.get("ect")), replace(model, data=replace(model.data, name="other"))):
+        with pytest.raises(cm.Error, match="holds another model, Model"):
+            other.save(tmp_path / "m")
+    (tmp_path / "letter.safetensors").write_text("Dear Sir")
+    with pytest.raises(cm.Error):
+        model.save(tmp_path / "letter.safetensors")
+    assert (tmp_path / "letter.safetensors").read_text() == "Dear Sir"
+    assert cm.load_model(tmp_path / "m").step == model.step + 1
+
+
 @pytest.mark.parametrize("place", ["run", "some/model.safetensors", "a.folder"])
 def test_saved_and_loaded_it_is_the_same(tmp_path, place):
     model = make_model(center=(0.5,), scale=(2.0,))
