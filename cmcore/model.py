@@ -17,7 +17,7 @@ import numpy as np
 
 from cmcore import grids, networks, recipes, shipped
 from cmcore._files import check_finite, read_arrays, write_arrays
-from cmcore._words import counted, meant, printable, quoted
+from cmcore._words import counted, meant, printable
 from cmcore.backend import Backend, default
 from cmcore.backend.registry import chosen_backend
 from cmcore.data_facts import DataFacts as DataFacts
@@ -30,14 +30,11 @@ from cmcore.optimization import Optimizer
 from cmcore.options import function_name
 from cmcore.recipes import Recipe
 from cmcore.run import hub
+from cmcore.run.two_runs import teacher_first
 from cmcore.types import Array, Network
 
 MODEL = "model.safetensors"
 """The name of the model's file in a run folder."""
-PHASES = ".phases.json"
-"""In a run's folder while, and after, its teacher is trained first; see `cmcore.run.phases`."""
-TEACHER = "-teacher"
-"""What the name of that teacher's folder ends in."""
 
 
 @dataclass(frozen=True)
@@ -254,16 +251,6 @@ def save_model(model: Model, path: str | PathLike[str]) -> None:
         "about": dict(model.about),
     }
     write_arrays(path, model.weights, manifest)
-
-
-def teacher_first(folder: Path) -> str:
-    """Return what to say of a folder that has no run yet because its teacher is trained first; empty where that is not so."""
-    if not (folder / PHASES).is_file():
-        return ""
-    return (
-        f"There is no run in {folder} yet, for its teacher is trained first, in {folder}{TEACHER}; to go on with that: "
-        f"cmcore train --out {quoted(folder)} --resume"
-    )
 
 
 def load_model(source: str | PathLike[str]) -> Model:

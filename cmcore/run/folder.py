@@ -14,11 +14,12 @@ from typing import Any
 
 from cmcore._files import atomic_write, leftovers, placed
 from cmcore.errors import Error
-from cmcore.model import MODEL, PHASES, TEACHER, teacher_first, with_todays_names
+from cmcore.model import MODEL, with_todays_names
 from cmcore.run.checkpoint import newest_step
 from cmcore.run.config import Config
 from cmcore.run.csv_file import CsvFile
 from cmcore.run.plan import Plan, plan_from_json
+from cmcore.run.two_runs import PHASES, teacher_first
 from cmcore.workers import workers_of
 
 FORMAT = 1
@@ -93,15 +94,6 @@ class RunFolder:
     def phases(self) -> Path:
         """The settings of a teacher and of the student that is here, where one command trains both; see `cmcore.run.phases`."""
         return self.path / PHASES
-
-    @property
-    def to_resume(self) -> Path:
-        """The folder by whose name the run is resumed: the student's beside it, for a teacher that is trained first."""
-        name = self.path.name.removesuffix(TEACHER)
-        if name in ("", self.path.name):
-            return self.path
-        student = self.path.with_name(name)
-        return student if (student / PHASES).is_file() else self.path
 
     def check_free(self) -> None:
         """Raise `Error` if anything is here that a new run would overwrite; a run that never took a step is not."""

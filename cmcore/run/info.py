@@ -13,8 +13,8 @@ from cmcore.networks.cost import parameters
 from cmcore.run import figures
 from cmcore.run.csv_file import read_columns
 from cmcore.run.folder import RunFolder
-from cmcore.run.loop import resume_command
 from cmcore.run.report import duration, facts
+from cmcore.run.two_runs import resume_command
 
 
 def lines(source: str) -> list[str]:
@@ -35,7 +35,7 @@ def lines(source: str) -> list[str]:
         known["trained"] = f"{config.backend} on {config.device}, batches of {config.batch:,}, seed {config.seed}"
         known |= _course(folder)
         if model.step < config.steps:
-            next_.append(f"To go on: {resume_command(folder.to_resume)}")
+            next_.append(f"To go on: {resume_command(folder.path)}")
         next_.append(f"To see it all as a page: cmcore report {quoted(source)}")
     elif model.steps:
         next_.append(f"To train on from its weights: cmcore train --init {quoted(source)} --data DATA --out RUN")

@@ -10,12 +10,10 @@ import math
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cmcore._words import quoted
 from cmcore.backend import Array, Backend
 from cmcore.errors import Error
 from cmcore.generate import generate
@@ -33,6 +31,7 @@ from cmcore.run.plan import Plan
 from cmcore.run.report import Progress
 from cmcore.run.save_timer import SaveTimer
 from cmcore.run.signals import Requests, Stopped, heard
+from cmcore.run.two_runs import resume_command
 from cmcore.training import Trainer
 from cmcore.workers import workers_of
 
@@ -45,11 +44,6 @@ SAMPLES = 64
 
 _REHEARSED = 20
 """How many steps are timed at most."""
-
-
-def resume_command(folder: Path) -> str:
-    """Return the command that goes on with a run."""
-    return f"cmcore train --out {quoted(folder)} --resume"
 
 
 def _log_every(steps: int) -> int:
@@ -351,4 +345,4 @@ class Run:
         if self._folder is None:
             self._progress.note(f"Stopped after step {done:,}; nothing was saved, for the run has no folder.")
         else:
-            self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.to_resume)}")
+            self._progress.note(f"Saved after step {done:,}. To go on: {resume_command(self._folder.path)}")

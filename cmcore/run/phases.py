@@ -17,7 +17,7 @@ from cmcore._words import choice, counted, quoted
 from cmcore.backend import Backend
 from cmcore.ema import Average, check_one_average
 from cmcore.errors import Error
-from cmcore.model import TEACHER, Model, load_model
+from cmcore.model import Model, load_model
 from cmcore.run import defaults
 from cmcore.run.config import Config, as_typed, differing, parse_options
 from cmcore.run.folder import RunFolder
@@ -26,6 +26,7 @@ from cmcore.run.plan import CONV_FROM, make_plan
 from cmcore.run.report import Progress
 from cmcore.run.resuming import FREE, check_data
 from cmcore.run.train import is_finished, train
+from cmcore.run.two_runs import TEACHER
 
 if TYPE_CHECKING:
     from cmcore.run.data import Dataset
@@ -195,8 +196,7 @@ def check_same(folder: RunFolder, before: Phases, now: Phases) -> None:
 def check_plans(phases: Phases, data: Dataset) -> None:
     """Raise what would be wrong with either run, the student's too, before the hour that its teacher takes."""
     plan = make_plan(phases.teacher, data)
-    weights = plan.architecture.init(phases.teacher.seed)
-    make_plan(phases.student, data, Model(plan.recipe, plan.architecture, weights, plan.data))
+    make_plan(phases.student, data, Model(plan.recipe, plan.architecture, {}, plan.data))
 
 
 def train_both(
@@ -224,7 +224,7 @@ def _teacher(folder: RunFolder, config: Config, data: Dataset, resume: bool, pro
     if resume and is_finished(folder):
         return load_model(folder.path)
     progress.note(f"1 of 2: the teacher ({config.recipe}) in {folder.path}.")
-    return train(config, data, out=folder, resume=resume, progress=progress)
+    return train(config, data, out=folder.path, resume=resume, progress=progress)
 
 
 @contextmanager

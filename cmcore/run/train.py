@@ -24,10 +24,11 @@ from cmcore.run.config import Config
 from cmcore.run.failures import unexpected
 from cmcore.run.folder import RunFolder, describe_versions
 from cmcore.run.lock import held
-from cmcore.run.loop import Run, resume_command
+from cmcore.run.loop import Run
 from cmcore.run.plan import Plan, caution, continues, make_plan
 from cmcore.run.report import Progress, either
 from cmcore.run.resuming import changes, check_data, check_settings, check_teacher, draws_otherwise
+from cmcore.run.two_runs import resume_command
 from cmcore.training import pays_to_compile
 from cmcore.workers import Workers, workers_of
 
@@ -42,7 +43,7 @@ def train(
     config: Config,
     data: Dataset,
     *,
-    out: str | PathLike[str] | RunFolder | None = None,
+    out: str | PathLike[str] | None = None,
     teacher: Source | None = None,
     init: Source | None = None,
     resume: bool = False,
@@ -58,7 +59,7 @@ def train(
     progress = progress or Progress()
     config, backend = resolved(config)
     check_installed(config.log)
-    folder = out if out is None or isinstance(out, RunFolder) else RunFolder(Path(out))
+    folder = RunFolder(Path(out)) if out is not None else None
     workers = workers_of(backend)
     if not workers.writes:
         progress = Progress()
@@ -112,14 +113,14 @@ def _goes_on(folder: RunFolder | None, workers: Workers) -> Iterator[None]:
         if lost:
             raise Error(
                 f"Another of the {workers.count} workers was lost. The state after step {kept:,} is kept; to go on from there, with any "
-                f"number of them: {resume_command(folder.to_resume)}"
+                f"number of them: {resume_command(folder.path)}"
             ) from failure
         # A run that has not taken a step is begun anew, with other settings perhaps.
         if not kept and not isinstance(failure, OSError):
             raise
         said = sentence(failure) if isinstance(failure, OSError) else unexpected(failure)
         raise Error(
-            f"{said} The state after step {kept:,} is kept; to go on from there: {resume_command(folder.to_resume)}"
+            f"{said} The state after step {kept:,} is kept; to go on from there: {resume_command(folder.path)}"
         ) from failure
 
 

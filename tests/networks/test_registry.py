@@ -1,7 +1,6 @@
 """A network of somebody else's distribution, the example's, in the program."""
 
 import importlib
-import warnings
 
 import numpy as np
 import pytest
@@ -45,9 +44,7 @@ def test_entry_points_are_architectures_of_their_kind(theirs):
 
 
 @pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
-def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, monkeypatch):
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
+def test_the_program_trains_resumes_and_samples_it(theirs, tmp_path, monkeypatch, as_we_found_it):
     np.save(tmp_path / "data.npy", np.random.default_rng(0).uniform(-1, 1, (40, 4, 4)).astype("float32"))
     common = ["train", "--data", str(tmp_path / "data.npy"), "--recipe", "ect", "--network", "patches", "--width", "8"]
     common += [

@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 import tomllib
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +18,14 @@ from cmcore.run import cli
 from cmcore.run.data import load
 from cmcore.run.folder import RunFolder
 
-pytestmark = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
+pytestmark = [
+    pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part"),
+    pytest.mark.usefixtures("as_we_found_it"),
+]
 FIRST = TRAINABLE[0] if TRAINABLE else ""
 SMALL = ["--steps", "4", "--batch", "8", "--width", "8", "--blocks", "1"]
 # torch.compile takes longer than these runs.
 SMALL += ["--no-compile"] if FIRST == "torch" else []
-
-
-@pytest.fixture(autouse=True)
-def as_we_found_it(monkeypatch):
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
 
 
 def run(*arguments):

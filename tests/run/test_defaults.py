@@ -2,7 +2,6 @@
 
 import json
 import signal
-import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -20,27 +19,9 @@ from cmcore.run.lock import held
 from cmcore.run.loop import Run
 
 needs_training = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
+pytestmark = pytest.mark.usefixtures("as_we_found_it")
 FIRST = TRAINABLE[0] if TRAINABLE else ""
-FEW = [
-    "--steps",
-    "8",
-    "--batch",
-    "4",
-    "--width",
-    "8",
-    "--save-every",
-    "1",
-    "--sample-every",
-    "8",
-    "--precision",
-    "float32",
-]
-
-
-@pytest.fixture(autouse=True)
-def as_we_found_it(monkeypatch):
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
+FEW = "--steps 8 --batch 4 --width 8 --save-every 1 --sample-every 8 --precision float32".split()
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,5 @@
 """Editing with a trained model, in Python and by the command, on every backend."""
 
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -173,10 +172,8 @@ def test_what_cannot_be_edited_is_a_sentence(call, match):
 
 
 @pytest.fixture
-def place(tmp_path, monkeypatch):
+def place(tmp_path, monkeypatch, as_we_found_it):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
     save_model(make_model(), "model.safetensors")
     save_model(make_model(shape=(1, 4, 4), classes=2), "classes.safetensors")
     Image.fromarray(RNG.integers(0, 256, (4, 4, 3), np.uint8)).save("a.png")

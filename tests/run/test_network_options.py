@@ -3,7 +3,6 @@
 import importlib
 import json
 import re
-import warnings
 from dataclasses import dataclass
 from typing import Annotated, Literal, Optional
 
@@ -18,15 +17,10 @@ from cmcore.run import cli
 from cmcore.run.folder import RunFolder
 from cmcore.run.network_settings import Setting, expected, read, settings_of
 
+pytestmark = pytest.mark.usefixtures("as_we_found_it")
 FIRST = TRAINABLE[0] if TRAINABLE else ""
 trains = pytest.mark.skipif(not TRAINABLE, reason="no backend that can train takes part")
 TINY = [f"--set-network={s}" for s in ("width=8", "heads=2", "blocks=1", "features=4")]
-
-
-@pytest.fixture(autouse=True)
-def as_we_found_it(monkeypatch):
-    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
-    monkeypatch.setattr(cm.backend.registry, "_process_default", None)
 
 
 @pytest.fixture(scope="module")
