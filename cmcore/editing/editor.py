@@ -13,6 +13,7 @@ from cmcore import sampling
 from cmcore._options import check_count, check_kind
 from cmcore.backend import Array, Backend
 from cmcore.backend.registry import chosen_backend
+from cmcore.editing import _inputs
 from cmcore.editing.denoising import denoise, noise_level
 from cmcore.editing.interpolation import spherical
 from cmcore.editing.inversion import encode
@@ -56,7 +57,7 @@ class Editor:
         The mask broadcasts against the picture: (H, W) for images and latents. ``settings`` are steps, times, rounds, seed, labels and
         progress; see `edit`.
         """
-        picture, new = self._picture(image), self._mask(mask)
+        picture, new = _inputs.picture(self.model.data, image), _inputs.mask(self.model.data, mask)
         known = inpainting(self._host(picture), self._host(1.0 - new))
         return np.where(new > 0, self._edited(known, n, **settings), np.asarray(image, np.float32))
 
@@ -70,7 +71,7 @@ class Editor:
             raise ValueError(
                 f"Only a model of RGB images can colour a picture; this one's data have the shape {shape}."
             )
-        grey = self._numbers(image)
+        grey = _inputs.numbers(self.model.data, image)
         if grey.shape not in (shape, (1, *shape[1:])):
             raise ValueError(f"The picture must have the shape {(1, *shape[1:])} or {shape}, got {grey.shape}.")
         if grey.shape[0] == 3:
@@ -84,12 +85,12 @@ class Editor:
         check_count("factor", factor, 1)
         if len(shape) != 3 or shape[1] % factor or shape[2] % factor:
             raise ValueError(f"Patches of {factor} x {factor} do not fill the model's data, of shape {shape}.")
-        given, expected = self._numbers(small), (shape[0], shape[1] // factor, shape[2] // factor)
+        given, expected = _inputs.numbers(self.model.data, small), (shape[0], shape[1] // factor, shape[2] // factor)
         if given.shape != expected:
             raise ValueError(
                 f"To be enlarged {factor} times the picture must have the shape {expected}, got {given.shape}."
             )
-        large = self._picture(given.repeat(factor, 1).repeat(factor, 2))
+        large = _inputs.picture(self.model.data, given.repeat(factor, 1).repeat(factor, 2))
         known = upscaling(self._host(downsampled(large, factor)), factor)
         x = self._edited(known, n, contained=False, **settings)
         if not self.model.data.images:
@@ -110,10 +111,13 @@ class Editor:
 
         With a mask they are the guide itself where it is False. The default times are those of `cmcore.editing.stroke_times`.
         """
-        picture, chosen = self._picture(guide), self._times(times, default_strokes(self.model.recipe))
+        picture, chosen = (
+            _inputs.picture(self.model.data, guide),
+            self._times(times, default_strokes(self.model.recipe)),
+        )
         if mask is None:
             return self._guided(picture, None, n, chosen, **settings)
-        new = self._mask(mask)
+        new = _inputs.mask(self.model.data, mask)
         known = inpainting(self._host(picture), self._host(1.0 - new))
         x = self._guided(picture, known, n, chosen, **settings)
         return np.where(new > 0, x, np.asarray(guide, np.float32))
@@ -123,23 +127,27 @@ class Editor:
     ) -> np.ndarray:
         """Return n pictures like ``image``: `stroke` with the picture as the guide, by default from its second time, 2.24."""
         chosen = self._times(times, default_strokes(self.model.recipe)[-1:])
-        return self._guided(self._picture(image), None, n, chosen, **settings)
+        return self._guided(_inputs.picture(self.model.data, image), None, n, chosen, **settings)
 
     def denoise(self, image: np.ndarray, sigma: float | None = None, *, label: int | None = None) -> np.ndarray:
         """Return ``image`` without its noise of standard deviation ``sigma``, in its own units; None: `noise_level` estimates it."""
-        picture = self._picture(image, noisy=True)
+        picture = _inputs.picture(self.model.data, image, noisy=True)
         if sigma is None:
             sigma = self.noise_level(image)
         check_kind("The noise's standard deviation", sigma, float)
         if not 0 <= sigma < math.inf:
             raise ValueError(f"The noise's standard deviation must be a finite number of at least 0, got {sigma}.")
-        level = float(sigma) / self._unit()
+        level = float(sigma) / _inputs.unit(self.model.data)
         lowest, highest = self.model.recipe.lowest_time, greatest_noise(self.model.recipe)
         if not level <= highest * (1 + ROUNDING):
-            raise ValueError(f"The network knows noise up to {highest * self._unit():g}; the picture's is {sigma:g}.")
+            raise ValueError(
+                f"The network knows noise up to {highest * _inputs.unit(self.model.data):g}; the picture's is {sigma:g}."
+            )
         if level < lowest:
             if lowest > 0.01 and level > 0:
-                raise ValueError(f"The network knows noise from {lowest * self._unit():g} up; got {sigma:g}.")
+                raise ValueError(
+                    f"The network knows noise from {lowest * _inputs.unit(self.model.data):g} up; got {sigma:g}."
+                )
             return np.asarray(image, np.float32)[None]
         given = [label] if label is not None else None
 
@@ -175,7 +183,7 @@ class Editor:
             raise ValueError("Between two pictures means two, or none for two samples; got one.")
         if a is None or b is None:
             return self._between_samples(n, self._times(times, (greatest_noise(self.model.recipe),)), **settings)
-        ends = self._picture(a), self._picture(b)
+        ends = _inputs.picture(self.model.data, a), _inputs.picture(self.model.data, b)
         if self.invertible:
             return self._between_encoded(ends, n, **settings)
         share = np.linspace(0.0, 1.0, n, dtype=np.float32).reshape(n, *(1,) * (ends[0].ndim - 1))
@@ -191,7 +199,7 @@ class Editor:
     def encode(self, x: np.ndarray, labels: Sequence[int] | None = None) -> np.ndarray:
         """Return the standard normal noises of which a flow map makes the pictures x, (n, \\*shape), in 16 jumps."""
         self._check_invertible()
-        given = np.concatenate([self._picture(one) for one in x])
+        given = np.concatenate([_inputs.picture(self.model.data, one) for one in x])
 
         def made(net: Any, rows: np.ndarray, cond: Mapping[str, Array]) -> Array:
             jump, times = self.model.recipe.function(net), self.model.recipe.times(JUMPS)
@@ -341,49 +349,6 @@ class Editor:
                 f"The network was trained for noise from {lowest:g} to {highest:g}; the times are {list(chosen)}."
             )
         return chosen
-
-    def _picture(self, image: np.ndarray, noisy: bool = False) -> np.ndarray:
-        """A picture as the network knows it, (1, \\*shape)."""
-        x, shape = self._numbers(image, noisy), self.model.data.shape
-        if x.shape != shape:
-            raise ValueError(f"The picture must have the shape of the model's data, {shape}, got {x.shape}.")
-        if not np.isfinite(x).all():
-            raise ValueError("The picture must hold finite numbers, but it holds NaN or infinite ones.")
-        return self.model.data.standardized(x[None])
-
-    def _numbers(self, image: np.ndarray, noisy: bool = False) -> np.ndarray:
-        """A picture as float32; `ValueError` for bytes, or for an image beyond [-1, 1] that is not said to be noisy."""
-        x = np.asarray(image)
-        if self.model.data.images:
-            if x.dtype.kind != "f":
-                raise ValueError(f"Pictures are floating-point numbers from -1 to 1, bytes / 127.5 - 1, got {x.dtype}.")
-            if not noisy and np.abs(x).max(initial=0) > 1 + 1e-3:
-                raise ValueError(f"Pictures are of numbers from -1 to 1, got {x.min():g} to {x.max():g}.")
-        return x.astype(np.float32)
-
-    def _mask(self, mask: np.ndarray) -> np.ndarray:
-        """A mask as numbers, (1, \\*shape): 1 where the picture is to be made anew."""
-        given, shape = np.asarray(mask), self.model.data.shape
-        if given.dtype != bool:
-            raise ValueError(f"The mask must hold True, where to draw anew, and False, got {given.dtype}.")
-        try:
-            whole = np.broadcast_to(given, shape)
-        except ValueError:
-            raise ValueError(f"The mask must broadcast against the data, {shape}, got {given.shape}.") from None
-        if not whole.any():
-            raise ValueError(
-                "The mask must be True somewhere, for nothing is to be made anew otherwise; got all False."
-            )
-        return whole[None].astype(np.float32)
-
-    def _unit(self) -> float:
-        """How much one of the network's units is of the data's, for noise; `ValueError` where it differs between columns."""
-        scale = set(self.model.data.scale)
-        if len(scale) > 1:
-            raise ValueError(
-                "The data's columns have scales of their own, so noise is no single number there; got one."
-            )
-        return scale.pop() if scale else 1.0
 
     def _cond(self, numbers: np.ndarray | None, start: int, size: int) -> dict[str, Array]:
         if numbers is None:
